@@ -1,0 +1,1 @@
+"""Ostinato: ML research and LLM training whose experiments repeat exactly."""
