@@ -1,0 +1,63 @@
+"""The receipt of a prepared source: what became of its rows, said before the first step and saved with the run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+PLACES_SHOWN = 3
+
+
+@dataclass
+class Receipt:
+    """Counts are exact. `used` + the sum of `dropped` = `rows`; `first` shows decoded samples, trained part visible."""
+
+    label: str
+    rows: int = 0
+    used: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    truncated: int = 0
+    tokens: int = 0
+    trained_tokens: int = 0
+    first: list[str] = field(default_factory=list)
+    places: dict[str, list[str]] = field(default_factory=dict)
+    """Reason (of a drop, or "truncated") -> the first places it happened."""
+
+    def drop(self, reason: str, place: str) -> None:
+        """Count one row that is not used."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        self._note(reason, place)
+
+    def truncate(self, place: str) -> None:
+        """Count one row that was cut to length."""
+        self.truncated += 1
+        self._note("truncated", place)
+
+    def _note(self, reason: str, place: str) -> None:
+        places = self.places.setdefault(reason, [])
+        if len(places) < PLACES_SHOWN:
+            places.append(place)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; `Receipt(**values)` reads them back."""
+        return asdict(self)
+
+    def render(self) -> str:
+        """A few lines of plain text."""
+        lines = [f"{self.label}: {self.used:,} of {self.rows:,} rows, {self.tokens:,} tokens, {self._trained()}"]
+        for reason, count in self.dropped.items():
+            lines.append(f"  dropped {count:,}: {reason} ({self._where(reason)})")
+        if self.truncated:
+            lines.append(f"  truncated {self.truncated:,} ({self._where('truncated')})")
+        for sample in self.first:
+            lines.append("  | " + sample.replace("\n", "\n  | "))
+        return "\n".join(lines)
+
+    def _trained(self) -> str:
+        share = f" ({self.trained_tokens / self.tokens:.1%})" if self.tokens else ""
+        return f"{self.trained_tokens:,} trained on{share}"
+
+    def _where(self, reason: str) -> str:
+        places = self.places.get(reason, [])
+        total = self.truncated if reason == "truncated" else self.dropped.get(reason, 0)
+        return ", ".join(places) + (", ..." if total > len(places) else "")
