@@ -1,0 +1,245 @@
+"""Causal attention within documents, by kernels that agree: who attends to whom is planned once per forward.
+
+sdpa       scaled_dot_product_attention: is_causal where a row is one document, else one boolean mask (the reference)
+documents  one causal call per document, so that nothing between documents is computed (CPU)
+flex       flex_attention with a block mask, varlen  torch.nn.attention.varlen (both CUDA)
+B batch, T time, H heads, G key-value heads, S cached positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+AttentionKind = Literal["auto", "sdpa", "documents", "flex", "varlen"]
+
+
+@dataclass
+class AttentionPlan:
+    """Who attends to whom in this forward pass, in the form the chosen kernel wants. Shared by all layers."""
+
+    kind: str  # causal | mask | documents | flex | varlen
+    window: int | None = None
+    softcap: float | None = None
+    dropout: float = 0.0
+    mask: Tensor | None = None  # bool, (T, T), (B, 1, T, T) or (B, 1, T, S); True may attend
+    spans: tuple[tuple[int, bool], ...] = ()  # length and whether it is a document (else padding), over B x T
+    boundaries: Tensor | None = None  # (documents + 1,) int32, varlen
+    longest: int = 0
+    block_mask: Any = None
+
+
+def plan_attention(
+    kind: AttentionKind,
+    shape: tuple[int, int],
+    documents: Tensor | None,
+    device: torch.device,
+    *,
+    window: int | None = None,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+) -> AttentionPlan:
+    """The plan for rows of `shape` (B, T). `documents` (B, T): equal neighbours belong together, -1 is padding."""
+    batch, time = shape
+    if window is not None and window >= time:
+        window = None
+    if kind == "auto":
+        kind = "documents" if documents is not None and device.type == "cpu" and softcap is None else "sdpa"
+    plan = AttentionPlan(kind, window, softcap, dropout)
+    if kind == "flex":
+        plan.block_mask = _block_mask(batch, time, documents, window, device)
+    elif kind == "varlen":
+        _plan_varlen(plan, batch, time, documents, device)
+    elif kind == "documents" and documents is not None:
+        if softcap is not None:
+            raise ValueError("attention: documents has no attention_softcap; use attention: sdpa or flex")
+        plan.spans = document_spans(documents)
+    elif documents is not None or window is not None:
+        plan.kind, plan.mask = "mask", causal_mask(time, documents, window, device)
+    else:
+        plan.kind = "causal"
+    return plan
+
+
+def document_spans(documents: Tensor) -> tuple[tuple[int, bool], ...]:
+    """Runs of equal numbers over the flattened rows, never across two rows: (length, is a document) each."""
+    numbers = documents.detach().cpu()
+    starts = torch.ones_like(numbers, dtype=torch.bool)
+    starts[:, 1:] = numbers[:, 1:] != numbers[:, :-1]
+    flat = starts.flatten().nonzero().squeeze(1)
+    lengths = torch.diff(flat, append=flat.new_tensor([numbers.numel()])).tolist()
+    real = (numbers.flatten()[flat] >= 0).tolist()
+    return tuple(zip(lengths, real, strict=True))
+
+
+def causal_mask(time: int, documents: Tensor | None, window: int | None, device: torch.device) -> Tensor:
+    """(T, T), or (B, 1, T, T) with documents. Padding attends to padding, so that no row is empty."""
+    step = torch.arange(time, device=device)
+    behind = step[:, None] - step[None, :]
+    allowed = behind >= 0
+    if window is not None:
+        allowed &= behind < window
+    if documents is None:
+        return allowed
+    return (allowed & (documents[:, :, None] == documents[:, None, :])).unsqueeze(1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan) -> Tensor:
+    """query (B, T, H, width), key and value (B, S, G, width) -> (B, T, H, width)."""
+    if plan.kind == "documents":
+        return _attend_documents(query, key, value, plan)
+    if plan.kind == "varlen":
+        return _attend_varlen(query, key, value, plan)
+    q, k, v = (x.transpose(1, 2) for x in (query, key, value))  # (B, H or G, T or S, width)
+    if plan.kind == "flex":
+        mixed = _attend_flex(q, k, v, plan)
+    elif plan.softcap is not None:
+        mixed = _attend_capped(q, k, v, plan)
+    else:
+        mixed = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=plan.mask,
+            dropout_p=plan.dropout,
+            is_causal=plan.kind == "causal",
+            enable_gqa=q.shape[1] != k.shape[1],
+        )
+    return mixed.transpose(1, 2)
+
+
+def _attend_capped(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> Tensor:
+    """Written out, because no fused kernel of torch caps its scores: softcap * tanh(scores / softcap)."""
+    assert plan.softcap is not None
+    groups = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))
+    scores = (q @ k.transpose(-2, -1)).float() * q.shape[-1] ** -0.5
+    scores = plan.softcap * torch.tanh(scores / plan.softcap)
+    mask = plan.mask if plan.mask is not None else causal_mask(q.shape[2], None, None, q.device)
+    shares = scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)
+    return F.dropout(shares, plan.dropout, training=plan.dropout > 0).to(v.dtype) @ v
+
+
+def _attend_documents(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan) -> Tensor:
+    lengths = [length for length, _ in plan.spans]
+    parts = []
+    gqa = query.shape[2] != key.shape[2]
+    slices = (x.flatten(0, 1).split(lengths) for x in (query, key, value))
+    for q, k, v, (length, real) in zip(*slices, plan.spans, strict=True):  # each (length, heads, width)
+        if not real:
+            parts.append(torch.zeros_like(q))
+            continue
+        narrow = plan.window is not None and plan.window < length
+        mixed = F.scaled_dot_product_attention(
+            q.transpose(0, 1).unsqueeze(0),
+            k.transpose(0, 1).unsqueeze(0),
+            v.transpose(0, 1).unsqueeze(0),
+            attn_mask=causal_mask(length, None, plan.window, q.device) if narrow else None,
+            dropout_p=plan.dropout,
+            is_causal=not narrow,
+            enable_gqa=gqa,
+        )
+        parts.append(mixed.squeeze(0).transpose(0, 1))
+    return torch.cat(parts).view(query.shape)
+
+
+def _require_cuda(kind: str, device: torch.device) -> None:
+    if device.type != "cuda":
+        raise ValueError(f"attention: {kind} runs on CUDA only, and this is {device.type}; use attention: auto")
+
+
+def _block_mask(batch: int, time: int, documents: Tensor | None, window: int | None, device: torch.device) -> Any:
+    _require_cuda("flex", device)
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def allowed(b: Tensor, _: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        keep = q >= k
+        if window is not None:
+            keep = keep & (q - k < window)
+        if documents is not None:
+            keep = keep & (documents[b, q] == documents[b, k])
+        return keep
+
+    rows = None if documents is None else batch
+    return create_block_mask(allowed, rows, None, time, time, device=str(device))
+
+
+_compiled_flex: Any = None
+
+
+def _attend_flex(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> Tensor:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    global _compiled_flex
+    if plan.dropout:
+        raise ValueError("attention: flex has no dropout; set model.dropout to 0 or use attention: sdpa")
+    if _compiled_flex is None:  # uncompiled it would build all scores
+        _compiled_flex = torch.compile(flex_attention, dynamic=False)
+    softcap = plan.softcap or 1.0
+
+    def capped(score: Tensor, *_: Tensor) -> Tensor:
+        return softcap * torch.tanh(score / softcap)
+
+    change = None if plan.softcap is None else capped
+    gqa = q.shape[1] != k.shape[1]
+    return _compiled_flex(q, k, v, change, block_mask=plan.block_mask, enable_gqa=gqa)
+
+
+def _plan_varlen(
+    plan: AttentionPlan, batch: int, time: int, documents: Tensor | None, device: torch.device
+) -> AttentionPlan:
+    _require_cuda("varlen", device)
+    if plan.softcap is not None or plan.dropout:
+        raise ValueError("attention: varlen has neither attention_softcap nor dropout; use attention: sdpa or flex")
+    if documents is None:
+        plan.boundaries = torch.arange(0, batch * time + 1, time, dtype=torch.int32, device=device)
+    else:
+        starts = torch.ones_like(documents, dtype=torch.bool)
+        starts[:, 1:] = documents[:, 1:] != documents[:, :-1]
+        ends = torch.tensor([batch * time], device=device)
+        plan.boundaries = torch.cat((starts.flatten().nonzero().squeeze(1), ends)).to(torch.int32)
+    plan.longest = time  # a bound will do, and the exact one would wait for the device
+    return plan
+
+
+def _attend_varlen(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    assert plan.boundaries is not None
+
+    if query.dtype not in (torch.bfloat16, torch.float16):
+        raise ValueError(f"attention: varlen needs bf16, not {query.dtype}; set training.mixed_precision: bf16")
+    groups = query.shape[2] // key.shape[2]
+    if groups > 1:  # torch 2.11 has no enable_gqa here
+        key, value = (x.repeat_interleave(groups, dim=2) for x in (key, value))
+    left = -1 if plan.window is None else plan.window - 1
+    mixed = varlen_attn(
+        query.flatten(0, 1),
+        key.flatten(0, 1),
+        value.flatten(0, 1),
+        plan.boundaries,
+        plan.boundaries,
+        plan.longest,
+        plan.longest,
+        **_causal_arguments(left),
+    )
+    assert isinstance(mixed, Tensor)
+    return mixed.view(query.shape)
+
+
+def _causal_arguments(left: int) -> dict[str, Any]:
+    """Causality is `window_size=(left, 0)`; releases that still have `is_causal` take it under that name."""
+    import inspect
+
+    from torch.nn.attention.varlen import varlen_attn
+
+    names = inspect.signature(varlen_attn).parameters
+    if "window_size" in names:
+        return {"window_size": (left, 0)}
+    if left != -1:
+        raise ValueError("attention: varlen of this torch has no sliding window; use attention: flex")
+    return {"is_causal": True}

@@ -1,0 +1,246 @@
+"""A decoder-only transformer in the shapes of Llama, Qwen, Mistral and GPT-2, by options.
+
+Parameters bear the names of transformers' LlamaForCausalLM, so that a state dict goes either way unchanged.
+B batch, T time, V vocabulary, N trained tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Set
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ostinato.core.inputs import ModelInputs
+from ostinato.core.registry import MODELS
+from ostinato.models.attention import plan_attention
+from ostinato.models.blocks import Cache, Context, Decoder, Shape
+from ostinato.models.head import TokenScores, token_scores, trained_indices
+from ostinato.models.rope import RopeOptions, RopeTables
+
+
+@MODELS.register("transformer")
+class Transformer(nn.Module):
+    """A decoder-only transformer: Llama, Qwen, Mistral or GPT-2 shapes by options.
+
+    `window` counts the keys a token sees, its own included. `max_positions` (null: the data's sequence_length) is the
+    context of generation and the length of learned positions. `mlp_width` null: 4 x width, or 8/3 x width rounded up to
+    a multiple of 64 when gated. Weights start normal with `init_std`, those that write to the residual stream divided
+    by sqrt(2 x layers) (GPT-2), norms at 1, biases at 0.
+    """
+
+    def __init__(
+        self,
+        inputs: ModelInputs,
+        *,
+        width: int = 256,
+        layers: int = 4,
+        heads: int = 4,
+        kv_heads: int | None = None,
+        head_width: int | None = None,
+        mlp_width: int | None = None,
+        mlp: Literal["swiglu", "geglu", "geglu_tanh", "gelu", "gelu_tanh"] = "swiglu",
+        norm: Literal["rms", "layer"] = "rms",
+        norm_eps: float = 1e-5,
+        positions: Literal["rope", "learned", "none"] = "rope",
+        max_positions: int | None = None,
+        rope_base: float = 10000.0,
+        rope_scaling: Literal["none", "linear", "dynamic", "yarn", "llama3"] = "none",
+        rope_factor: float = 1.0,
+        rope_original_length: int | None = None,
+        rope_low_frequency_factor: float = 1.0,
+        rope_high_frequency_factor: float = 4.0,
+        rope_beta_fast: float = 32.0,
+        rope_beta_slow: float = 1.0,
+        rope_attention_factor: float | None = None,
+        qk_norm: bool = False,
+        qkv_bias: bool = False,
+        output_bias: bool = False,
+        mlp_bias: bool = False,
+        norm_bias: bool = False,
+        tied_embeddings: bool = False,
+        window: int | None = None,
+        attention: Literal["auto", "sdpa", "documents", "flex", "varlen"] = "auto",
+        attention_softcap: float | None = None,
+        logit_softcap: float | None = None,
+        logit_scale: float = 1.0,
+        dropout: float = 0.0,
+        init_std: float = 0.02,
+    ) -> None:
+        super().__init__()
+        options = {name: value for name, value in locals().items() if name not in ("self", "inputs", "__class__")}
+        if width % heads and head_width is None:
+            raise ValueError(f"width {width} is no multiple of heads {heads}; set head_width")
+        if heads % (kv_heads or heads):
+            raise ValueError(f"heads {heads} is no multiple of kv_heads {kv_heads}")
+        gated = "glu" in mlp
+        shape = Shape(
+            width=width,
+            layers=layers,
+            heads=heads,
+            kv_heads=kv_heads or heads,
+            head_width=head_width or width // heads,
+            mlp_width=mlp_width or (-(-8 * width // 192) * 64 if gated else 4 * width),
+            mlp=mlp,
+            norm=norm,
+            norm_eps=norm_eps,
+            qk_norm=qk_norm,
+            qkv_bias=qkv_bias,
+            output_bias=output_bias,
+            mlp_bias=mlp_bias,
+            norm_bias=norm_bias,
+            dropout=dropout,
+        )
+        self.options, self.inputs, self.shape = options, inputs, shape
+        self.max_positions = max_positions or inputs.sequence_length
+        self.attention, self.window, self.attention_softcap = attention, window, attention_softcap
+        self.logit_softcap, self.logit_scale, self.dropout, self.init_std = (
+            logit_softcap,
+            logit_scale,
+            dropout,
+            init_std,
+        )
+        self.checkpointing = False
+        self.rope = None
+        if positions == "rope":
+            facts = RopeOptions(
+                base=rope_base,
+                scaling=rope_scaling,
+                factor=rope_factor,
+                original_length=rope_original_length or self.max_positions,
+                low_frequency_factor=rope_low_frequency_factor,
+                high_frequency_factor=rope_high_frequency_factor,
+                beta_fast=rope_beta_fast,
+                beta_slow=rope_beta_slow,
+                attention_factor=rope_attention_factor,
+            )
+            self.rope = RopeTables(shape.head_width, facts)
+        self.model = Decoder(inputs.vocab_size, self.max_positions if positions == "learned" else 0, shape)
+        self.lm_head = None if tied_embeddings else nn.Linear(width, inputs.vocab_size, bias=False)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        documents: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        trained: Tensor | None = None,
+        cache: Cache | None = None,
+        temperature: float = 1.0,
+        want: Set[str] = frozenset(),
+        last_only: bool = False,
+    ) -> TokenScores | Tensor:
+        """TokenScores of the labels that are not IGNORE, or without `labels` the logits, (B, T, V) fp32.
+
+        tokens, positions, documents, labels (B, T); labels are shifted already. `documents` None: a row is one document
+        that starts at column 0. `trained` (N,): flat indices of the trained labels, made from labels when None.
+        `last_only`: logits of the last column, (B, 1, V). `temperature` divides the logits of both.
+        """
+        if labels is not None and trained is None:
+            trained = trained_indices(labels)
+        x = self._embed(tokens, positions)
+        context = self._context(tokens, positions, documents, cache)
+        if labels is not None and trained is not None and trained.numel() != labels.numel():
+            context.rows = trained
+        for block in self.model.layers:
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, context, use_reentrant=False, preserve_rng_state=True)
+            else:
+                x = block(x, context)
+        if last_only:
+            x = x[:, -1:]
+        x = self.model.norm(x)
+        head = self.lm_head or self.model.embed_tokens
+        if labels is None or trained is None:
+            return self._logits(x, head.weight, temperature)
+        return token_scores(
+            x.reshape(-1, x.shape[-1]),
+            head.weight,
+            labels.reshape(-1) if context.rows is None else labels.reshape(-1).index_select(0, trained),
+            softcap=self.logit_softcap,
+            scale=self.logit_scale,
+            temperature=temperature,
+            want=frozenset(want),
+        )
+
+    def _embed(self, tokens: Tensor, positions: Tensor | None) -> Tensor:
+        x = self.model.embed_tokens(tokens)
+        table = self.model.embed_positions
+        if table is not None:
+            if tokens.shape[1] > self.max_positions:
+                raise ValueError(f"{tokens.shape[1]} tokens in a row, but max_positions is {self.max_positions}")
+            plain = positions is None or _plain(positions)
+            x = x + (table.weight[: tokens.shape[1]] if plain else table(positions))
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+    def _context(
+        self, tokens: Tensor, positions: Tensor | None, documents: Tensor | None, cache: Cache | None
+    ) -> Context:
+        if cache is not None:
+            context = Context(cache.plan(self.window, self.attention_softcap), cache=cache)
+        else:
+            context = Context(
+                plan_attention(
+                    self.attention,
+                    (tokens.shape[0], tokens.shape[1]),
+                    documents,
+                    tokens.device,
+                    window=self.window,
+                    softcap=self.attention_softcap,
+                    dropout=self.dropout if self.training else 0.0,
+                )
+            )
+        if self.rope is None:
+            return context
+        if positions is None or _plain(positions):
+            tables = self.rope.rows(tokens.shape[1], tokens.device)
+        else:
+            length = max(self.max_positions, tokens.shape[1])
+            if self.rope.options.scaling == "dynamic":
+                length = int(positions.max()) + 1
+            cosine, sine = self.rope.rows(length, tokens.device)
+            tables = cosine[positions], sine[positions]
+        context.cosine, context.sine = (table.unsqueeze(-2) for table in tables)
+        return context
+
+    def _logits(self, x: Tensor, weight: Tensor, temperature: float) -> Tensor:
+        z = F.linear(x, weight).float() * self.logit_scale
+        if self.logit_softcap is not None:
+            z = self.logit_softcap * torch.tanh(z / self.logit_softcap)
+        return z / temperature
+
+    def initial_value(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """The value a parameter starts from, fp32 on the CPU; `generator` is its own."""
+        if name.endswith(".bias"):
+            return torch.zeros(shape)
+        if "norm" in name:
+            return torch.ones(shape)
+        std = self.init_std
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            std /= math.sqrt(2 * self.shape.layers)
+        return torch.empty(shape).normal_(0.0, std, generator=generator)
+
+    def blocks(self) -> list[nn.Module]:
+        """The repeated layers: what is compiled, recomputed and sharded one by one."""
+        return list(self.model.layers)
+
+    def set_checkpointing(self, on: bool) -> None:
+        """Recompute each block's activations in the backward pass."""
+        self.checkpointing = on
+
+    def config_dict(self) -> dict[str, Any]:
+        """What builds this model again: name, inputs, options."""
+        inputs = {"vocab_size": self.inputs.vocab_size, "sequence_length": self.inputs.sequence_length}
+        return {"name": "transformer", **inputs, **self.options}
+
+
+def _plain(positions: Tensor) -> bool:
+    """Whether all rows count 0, 1, 2, ...; asked on the CPU only, where the answer is cheap and spares a gather."""
+    if positions.device.type != "cpu":
+        return False
+    return torch.equal(positions, torch.arange(positions.shape[1]).expand_as(positions))
