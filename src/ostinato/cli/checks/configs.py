@@ -12,7 +12,7 @@ from ostinato.core.mistakes import ConfigError
 
 def configs(project: Project) -> Iterator[Finding]:
     """The mistakes of every `configs/**/*.yaml`; a base is a config too, so nothing needs to be complete."""
-    found = {}
+    found: dict[Finding, None] = {}  # a mistake in a shared base is met once per config that has it
     for file in project.files:
         if not (file.startswith("configs/") and file.endswith((".yaml", ".yml"))):
             continue
