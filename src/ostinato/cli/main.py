@@ -1,0 +1,60 @@
+"""`ostinato`: verbs, each imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from ostinato.core.errors import OstinatoError
+
+# verb: (module with a click command or group called `command`, one line of help)
+VERBS = {
+    "train": ("ostinato.cli.train", "train a model from a config"),
+    "generate": ("ostinato.cli.generate", "sample text from a run or a model"),
+    "config": ("ostinato.cli.config", "show, explain, check, diff, hash configs"),
+    "components": ("ostinato.cli.components:components", "list what configs can name"),
+    "explain": ("ostinato.cli.components:explain", "options, defaults and documentation of a component"),
+    "runs": ("ostinato.cli.runs", "list, show, verify runs"),
+    "data": ("ostinato.cli.data", "prepare, inspect, show data"),
+    "lint": ("ostinato.cli.lint", "check layers, line budgets, names"),
+    "launch": ("ostinato.cli.launch", "train with several processes"),
+}
+
+
+class Verbs(click.Group):
+    """The verbs; `--help` imports none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module, _, name = VERBS[cmd_name][0].partition(":")
+        return getattr(importlib.import_module(module), name or "command")
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, help) for verb, (_, help) in VERBS.items()])
+
+
+@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ostinato")
+def cli() -> None:
+    """ML experiments that repeat exactly."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line: a user's mistake is a message and an exit code; a bug is a traceback."""
+    try:
+        sys.exit(cli.main(arguments, prog_name="ostinato", standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except OstinatoError as error:
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_code)

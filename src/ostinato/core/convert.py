@@ -1,0 +1,207 @@
+"""One winning node -> the plain value (what JSON can say) of its type. Conversion happens here and nowhere else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ostinato.core.annotations import ANY, Type
+from ostinato.core.mistakes import Place, nearest
+from ostinato.core.nodes import Map, Node, Scalar, Sequence, join
+from ostinato.core.scalars import Plain, read_plain, write_scalar
+
+Fail = Callable[[Place, str, str], None]  # place, key, message
+YAML_TYPES = {bool: "bool", int: "int", float: "float", str: "str", type(None): "None"}
+NOT_BOOLS = {
+    "on": "true",
+    "yes": "true",
+    "y": "true",
+    "1": "true",
+    "off": "false",
+    "no": "false",
+    "n": "false",
+    "0": "false",
+}
+
+
+class _Broken:
+    def __repr__(self) -> str:
+        return "BROKEN"
+
+
+BROKEN: Any = _Broken()  # a value that a mistake took away
+
+
+class Unfit(Exception):
+    """A node that is no value of the type."""
+
+
+def scalar_value(node: Scalar) -> Plain:
+    """A scalar as YAML reads it."""
+    return read_plain(node.text) if node.plain else node.text
+
+
+def describe(node: Node) -> str:
+    """What a node is, for messages: `bool true`, `str 'abc'`, `a list`."""
+    if isinstance(node, Sequence):
+        return "a list"
+    if isinstance(node, Map):
+        return "a map"
+    value = scalar_value(node)
+    if value is None:
+        return "null"
+    return f"{YAML_TYPES[type(value)]} {repr(value) if isinstance(value, str) else node.text}"
+
+
+def convert(node: Node, kind: Type, path: str, fail: Fail) -> Any:
+    """The plain value of `node` as `kind`; every mistake is told to `fail`, and BROKEN returned."""
+    head = kind.head
+    if head in ("list", "tuple", "tuple...") and isinstance(node, Sequence):
+        return _items(node, kind, path, fail)
+    if head == "dict" and isinstance(node, Map):
+        return _map(node, kind.args[0], path, fail)
+    if head == "Any" and not isinstance(node, Scalar):
+        return (
+            _items(node, Type("list", (ANY,)), path, fail)
+            if isinstance(node, Sequence)
+            else _map(node, ANY, path, fail)
+        )
+    if head == "|":
+        return _union(node, kind, path, fail)
+    try:
+        if not isinstance(node, Scalar) or head not in SCALARS:
+            raise Unfit
+        return SCALARS[head](node, kind)
+    except Unfit as reason:
+        fail(node.place, path, _message(node, kind, str(reason)))
+        return BROKEN
+
+
+def _message(node: Node, kind: Type, reason: str) -> str:
+    if kind.head == "list" and isinstance(node, Scalar):
+        reason = reason or f" Write [{node.text}]."
+    return f"expected {kind}, got {describe(node)}{reason or '.'}"
+
+
+def _items(node: Sequence, kind: Type, path: str, fail: Fail) -> Any:
+    if kind.head == "tuple" and len(node.items) != len(kind.args):
+        fail(node.place, path, f"expected {kind}, got a list of {len(node.items)}. Write {len(kind.args)} elements.")
+        return BROKEN
+    kinds = kind.args if kind.head == "tuple" else kind.args * len(node.items)
+    pairs = enumerate(zip(node.items, kinds, strict=True))
+    values = [convert(item, inner, f"{path}[{i}]", fail) for i, (item, inner) in pairs]
+    return BROKEN if BROKEN in values else values
+
+
+def _map(node: Map, inner: Type, path: str, fail: Fail) -> Any:
+    values = {}
+    for key, entry in node.entries.items():
+        if entry.operator in ("~", "+"):
+            fail(entry.place, join(path, key), f"{entry.operator} has nothing to work on inside a list. Remove it.")
+            return BROKEN
+        values[key] = convert(entry.node, inner, join(path, key), fail)
+    return BROKEN if BROKEN in values.values() else values
+
+
+def _union(node: Node, kind: Type, path: str, fail: Fail) -> Any:
+    exact = [member for member in kind.args if is_exactly(node, member)]
+    others = [member for member in kind.args if member not in exact]
+    complaints: list[tuple[Place, str, str]] = []
+    for member in [*exact, *others]:
+        before = len(complaints)
+        value = convert(node, member, path, lambda *complaint: complaints.append(complaint))
+        if len(complaints) == before:
+            return value
+    if len(exact) == 1:  # the shape is right, something inside is not
+        return convert(node, exact[0], path, fail)
+    present = [member for member in kind.args if member.head != "None"]
+    fail(node.place, path, complaints[0][2] if len(present) == 1 and complaints else _message(node, kind, ""))
+    return BROKEN
+
+
+def is_exactly(node: Node, kind: Type) -> bool:
+    """Whether the YAML type of the node is that of `kind`, without any conversion."""
+    if isinstance(node, Sequence):
+        return kind.head in ("list", "tuple", "tuple...")
+    if isinstance(node, Map):
+        return kind.head in ("dict", "struct")
+    if kind.head == "Literal":
+        return any(_spelled(value) == node.text and type(value) is type(scalar_value(node)) for value in kind.args)
+    return YAML_TYPES[type(scalar_value(node))] == kind.head
+
+
+def _text(node: Scalar, kind: Type) -> str:
+    if scalar_value(node) is None:
+        raise Unfit
+    return node.text
+
+
+def _number(node: Scalar) -> int | float:
+    value = scalar_value(node)
+    if isinstance(value, str) and value:
+        value = read_plain(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Unfit
+    if not math.isfinite(value):
+        raise Unfit(". Write a finite number.")
+    return value
+
+
+def _int(node: Scalar, kind: Type) -> int:
+    value = _number(node)
+    if value != int(value):
+        raise Unfit(". Write a whole number.")
+    return int(value)
+
+
+def _float(node: Scalar, kind: Type) -> float:
+    try:
+        return float(_number(node))
+    except OverflowError:
+        raise Unfit(". Write a finite number.") from None
+
+
+def _bool(node: Scalar, kind: Type) -> bool:
+    value = scalar_value(node)
+    if isinstance(value, bool):
+        return value
+    meant = NOT_BOOLS.get(node.text.lower())
+    raise Unfit(f". Write {meant}." if meant else ". Write true or false.")
+
+
+def _none(node: Scalar, kind: Type) -> None:
+    if scalar_value(node) is not None:
+        raise Unfit
+
+
+def _spelled(value: Any) -> str:
+    return value if isinstance(value, str) else write_scalar(value)
+
+
+def _literal(node: Scalar, kind: Type) -> Any:
+    for value in kind.args:
+        if _spelled(value) == node.text:
+            return value
+    texts = [_spelled(value) for value in kind.args]
+    guess = nearest(node.text, texts)
+    raise Unfit(f". Write one of {', '.join(texts)}." + (f" Did you mean {guess}?" if guess else ""))
+
+
+def _any(node: Scalar, kind: Type) -> Plain:
+    value = scalar_value(node)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Unfit(". Write a finite number.")
+    return value
+
+
+SCALARS: dict[str, Callable[[Scalar, Type], Any]] = {
+    "str": _text,
+    "Path": _text,
+    "int": _int,
+    "float": _float,
+    "bool": _bool,
+    "None": _none,
+    "Literal": _literal,
+    "Any": _any,
+}

@@ -1,0 +1,77 @@
+"""Scalars by YAML 1.2's core schema and nothing more: `1e-5` is a float; `on`, `1:30` and `1_000` are strings."""
+
+from __future__ import annotations
+
+import re
+
+Plain = bool | int | float | str | None
+
+NULLS = {"", "~", "null", "Null", "NULL"}
+BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+INT = re.compile(r"[-+]?[0-9]+\Z")
+OCTAL = re.compile(r"0o[0-7]+\Z")
+HEX = re.compile(r"0x[0-9a-fA-F]+\Z")
+FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
+INFINITY = re.compile(r"[-+]?\.(inf|Inf|INF)\Z")
+NAN = {".nan", ".NaN", ".NAN"}
+MAX_DIGITS = 4000  # beyond, Python refuses to read an integer; such a text stays a string
+
+
+def read_plain(text: str) -> Plain:
+    """The value of a plain (unquoted) scalar."""
+    if text in NULLS:
+        return None
+    if text in BOOLS:
+        return BOOLS[text]
+    if not (text[0] in "+-." or text[0].isdigit()):
+        return text
+    if INT.match(text):
+        return int(text) if len(text) < MAX_DIGITS else text
+    if OCTAL.match(text):
+        return int(text[2:], 8)
+    if HEX.match(text):
+        return int(text[2:], 16)
+    if FLOAT.match(text):
+        return float(text)
+    if INFINITY.match(text):
+        return float("-inf" if text[0] == "-" else "inf")
+    return float("nan") if text in NAN else text
+
+
+SAFE = re.compile(r"[A-Za-z_/.][A-Za-z0-9_/.@-]*\Z")  # plain for every reader of YAML, unless it is one of these
+TAKEN = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", ".inf", ".nan", ".", "..."}
+SHORT_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\0": "\\0"}
+PRINTABLE = re.compile(r"[ -~\u00a0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+
+
+def _escape(character: str) -> str:
+    if character in SHORT_ESCAPES:
+        return SHORT_ESCAPES[character]
+    if PRINTABLE.match(character):
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def quote(text: str) -> str:
+    """A double-quoted YAML scalar."""
+    return '"' + "".join(map(_escape, text)) + '"'
+
+
+def is_safe(text: str) -> bool:
+    """Whether every reader of YAML takes the unquoted text as this string."""
+    return bool(SAFE.match(text)) and text.lower() not in TAKEN and read_plain(text) == text
+
+
+def write_scalar(value: Plain) -> str:
+    """The YAML of a value: floats in their shortest form, strings quoted where they would read as something else."""
+    if isinstance(value, str):
+        return value if is_safe(value) else quote(value.replace("${", "$${"))
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value)
+
+
+def write_key(key: str) -> str:
+    """The YAML of a key: quoted where it would be an operator or read as something else than text."""
+    return key if is_safe(key) and not key.startswith("_") else quote(key)
