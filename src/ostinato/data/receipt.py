@@ -17,11 +17,13 @@ class Receipt:
     used: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     truncated: int = 0
+    remarks: dict[str, int] = field(default_factory=dict)
+    """Of used rows: what a reader should know, and of how many."""
     tokens: int = 0
     trained_tokens: int = 0
     first: list[str] = field(default_factory=list)
     places: dict[str, list[str]] = field(default_factory=dict)
-    """Reason (of a drop, or "truncated") -> the first places it happened."""
+    """Reason (of a drop, a remark, or "truncated") -> the first places it happened."""
 
     def drop(self, reason: str, place: str) -> None:
         """Count one row that is not used."""
@@ -49,6 +51,8 @@ class Receipt:
             lines.append(f"  dropped {count:,}: {reason} ({self._where(reason)})")
         if self.truncated:
             lines.append(f"  truncated {self.truncated:,} ({self._where('truncated')})")
+        for remark, count in self.remarks.items():
+            lines.append(f"  {count:,} rows: {remark} ({self._where(remark)})")
         for sample in self.first:
             lines.append("  | " + sample.replace("\n", "\n  | "))
         return "\n".join(lines)
@@ -59,5 +63,5 @@ class Receipt:
 
     def _where(self, reason: str) -> str:
         places = self.places.get(reason, [])
-        total = self.truncated if reason == "truncated" else self.dropped.get(reason, 0)
+        total = self.truncated if reason == "truncated" else self.dropped.get(reason, self.remarks.get(reason, 0))
         return ", ".join(places) + (", ..." if total > len(places) else "")
