@@ -80,7 +80,7 @@ class Tokenizer:
             raise self._unknown([text], error) from error
         return encoding.ids, encoding.offsets
 
-    def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
+    def decode(self, ids: Sequence[int] | np.ndarray, skip_special: bool = False) -> str:
         """Text of `ids`. Bytes that are no UTF-8 (a character cut in two) become U+FFFD."""
         return self._backend.decode(np.asarray(ids, dtype=np.int64).tolist(), skip_special_tokens=skip_special)
 

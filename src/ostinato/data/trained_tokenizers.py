@@ -1,0 +1,63 @@
+"""Tokenizers made from the training data, made once: kept in the cache by what they were made of."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ostinato.core.manifest import hash_of
+from ostinato.data.source import Source
+from ostinato.data.tokenizer import Tokenizer
+from ostinato.data.tokenizer_kinds import build_tokenizer
+
+TRAINED = ("character", "bpe")
+NOT_TEXT = {"role", "from", "name", "type", "id"}
+"""Keys whose values say what a text is, and are none."""
+
+
+def open_tokenizer(node: Any, sources: Mapping[str, Source], cache: Path) -> Tokenizer:
+    """The tokenizer of a config's `tokenizer` section, trained on `sources` if it is of such a kind."""
+
+    def texts() -> Iterator[str]:
+        for name in sorted(sources):
+            for index in range(len(sources[name])):
+                yield from strings(sources[name][index])
+
+    if node.name not in TRAINED:
+        return build_tokenizer(node, texts)
+    import tokenizers
+
+    contents = {name: source.fingerprint for name, source in sources.items()}
+    made_of = [tokenizers.__version__, node.name, node.vocab_size, node.added_tokens, node.chat_template, contents]
+    folder = cache / "tokenizers" / hash_of(made_of)
+    if not folder.is_dir():
+        _save(build_tokenizer(node, texts), folder)
+    return Tokenizer.load(folder)
+
+
+def strings(value: Any) -> Iterator[str]:
+    """All text of a row, in order: of `text` or `prompt`, of the messages of a chat, but not the roles' names."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            if name not in NOT_TEXT:
+                yield from strings(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from strings(part)
+
+
+def _save(tokenizer: Tokenizer, folder: Path) -> None:
+    temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}-{os.urandom(4).hex()}")
+    tokenizer.save(temporary)
+    try:
+        os.rename(temporary, folder)
+    except OSError:  # another process was first, with the same content
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
