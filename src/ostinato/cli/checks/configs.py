@@ -24,5 +24,12 @@ def configs(project: Project) -> Iterator[Finding]:
                     place = mistake.place
                     key = f"{mistake.key}: " if mistake.key else ""
                     message = " ".join([key + mistake.message, *mistake.notes])
-                    found[Finding(place.file or file, place.line or 1, "config", message)] = None
+                    found[Finding(shown(place.file or file, project), place.line or 1, "config", message)] = None
     yield from found
+
+
+def shown(file: str, project: Project) -> str:
+    """A config shipped with ostinato is `ostinato:...`, but a plain path in ostinato's own repository."""
+    if file.startswith("ostinato:") and (project.root / "src" / "ostinato" / "configs").is_dir():
+        return "configs/" + file.removeprefix("ostinato:")
+    return file
