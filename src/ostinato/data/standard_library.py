@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 from pathlib import Path
 
@@ -44,7 +45,10 @@ class StandardLibrary:
 
 
 def _sources(root: Path, left_out: set[str]) -> list[Path]:
-    found = [file for file in root.rglob("*.py") if left_out.isdisjoint(file.relative_to(root).parts[:-1])]
+    found = []
+    for folder, inside, names in os.walk(root):
+        inside[:] = [name for name in inside if name not in left_out]  # not even looked into
+        found += [Path(folder, name) for name in names if name.endswith(".py")]
     return sorted(found, key=lambda file: file.relative_to(root).as_posix())
 
 

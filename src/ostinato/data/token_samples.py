@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ostinato.core.manifest import hash_bytes, hash_of
-from ostinato.data.receipt import Receipt
+from ostinato.data.receipt import PLACES_SHOWN, Receipt
 from ostinato.data.tokens import TokenShards
 
 SHOWN = 2
@@ -118,8 +118,10 @@ class DocumentSamples:
 
     def _tell(self) -> Receipt:
         tokens = int(self._lengths.sum())
-        cut = int((self._shards.lengths[self._documents] > self._lengths).sum())
+        longer = np.flatnonzero(self._shards.lengths[self._documents] > self._lengths)
+        places = {"truncated": [self.place(int(index)) for index in longer[:PLACES_SHOWN]]} if len(longer) else {}
         shown = [self._describe(self[index]) for index in range(min(SHOWN, len(self)))]
         rows = len(self) + sum(self._rows.dropped.values())
-        told = replace(self._rows, rows=rows, used=len(self), truncated=cut, first=shown)
-        return replace(told, tokens=tokens, trained_tokens=tokens - len(self))
+        told = replace(self._rows, rows=rows, used=len(self), truncated=len(longer), first=shown)
+        places = {**self._rows.places, **places}
+        return replace(told, tokens=tokens, trained_tokens=tokens - len(self), places=places)
