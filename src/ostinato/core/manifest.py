@@ -54,11 +54,16 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def json_text(value: Any) -> bytes:
+    """The bytes of a JSON file as we write it."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """Replace a JSON file whole: temporary file, fsync (unless not `durable`), rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
-        file.write(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        file.write(json_text(value))
         file.flush()
         if durable:
             os.fsync(file.fileno())
@@ -74,10 +79,11 @@ def seal(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint folder, its own hash, format, version and step checked; raises Damaged or NewerFormat."""
+    """The manifest of a checkpoint folder: its hash, format, version, step checked; raises Damaged or NewerFormat."""
     path = folder / "manifest.json"
     try:
-        manifest = json.loads(path.read_bytes())
+        data = path.read_bytes()
+        manifest = json.loads(data)
     except FileNotFoundError:
         raise Damaged("manifest.json is missing") from None
     except (ValueError, UnicodeDecodeError) as error:
@@ -87,7 +93,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     if isinstance(manifest.get("version"), int) and manifest["version"] > CHECKPOINT_VERSION:
         raise NewerFormat(f"{path}: checkpoint format {manifest['version']}, this ostinato reads {CHECKPOINT_VERSION}")
     try:
-        sound = seal(manifest)["xxh3"] == manifest.get("xxh3")
+        sound = seal(manifest)["xxh3"] == manifest.get("xxh3") and json_text(manifest) == data
     except ValueError:  # NaN or infinity, which json.loads accepts
         sound = False
     if not sound:

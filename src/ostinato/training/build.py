@@ -1,0 +1,165 @@
+"""All wiring, read top to bottom: data, model, optimizer, trainer. No component is built anywhere else."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ostinato.core.config import Component, Config
+from ostinato.core.errors import UserError
+from ostinato.core.inputs import ModelInputs
+from ostinato.core.registry import ALGORITHMS, OPTIMIZERS, SCHEDULERS, STRATEGIES
+from ostinato.core.stopping import StopFlag
+from ostinato.data.build import Data, open_data
+from ostinato.data.loader import Loader
+from ostinato.distributed.strategy import Strategy
+from ostinato.training import numerics
+from ostinato.training.guards import LossGuard
+from ostinato.training.initialise import build_model, parameter_groups
+from ostinato.training.trainer import BaseTrainer, Parts
+from ostinato.training.weights import Origin, find_weights, model_files
+
+Event = Callable[..., None]
+
+
+def ignore_event(name: str, step: int, **fields: object) -> None:
+    """Where there is no run to record events in."""
+
+
+def open_strategy(config: Config) -> Strategy:
+    """The strategy named by the config, its process group ready."""
+    strategy: Strategy = STRATEGIES.build(config.distributed, config.training.device)
+    strategy.setup()
+    return strategy
+
+
+def build(
+    config: Config,
+    strategy: Strategy,
+    *,
+    event: Event = ignore_event,
+    stop: StopFlag | None = None,
+    threads: int | None = None,
+) -> Built:
+    """Everything a run needs before its folder exists. Raises UserError for what the config asks in vain."""
+    config.check_ranks(strategy.world_size)
+    tier = numerics.choose_tier(config.training.numerics, strategy.device)
+    numerics.apply_tier(tier, config, strategy.device)
+    numerics.set_threads(config.training.threads or threads)
+
+    origin = find_weights(config.model.init_from, config.experiment.output_root) if config.model.init_from else None
+    algorithm = ALGORITHMS.get(config.algorithm.name)
+    data = open_data(config, algorithm.sample_format, tokenizer=inherited_tokenizer(config, origin))
+
+    node, inputs = model_description(config, origin, data)
+    model = build_model(node, inputs, config.experiment.seed, strategy.device)
+    if origin is not None:
+        origin.load_into(model)
+    prepare_model(model, config)
+    model = strategy.wrap_model(model)
+
+    optimizer = OPTIMIZERS.build(
+        config.optimizer,
+        parameter_groups(model),
+        config.training.learning_rate,
+        numerics.optimizer_implementation(tier),
+    )
+    parts = Parts(
+        config=config,
+        strategy=strategy,
+        model=model,
+        optimizer=optimizer,
+        data=data,
+        open_loader=functools.partial(open_loader, config, strategy, data),
+        learning_rate_at=learning_rate(config),
+        autocast=functools.partial(numerics.autocast, config.training.mixed_precision, strategy.device),
+        guard=LossGuard(config.training.on_nonfinite, config.training.on_spike, event),
+        stop=stop or StopFlag(),
+    )
+    trainer: BaseTrainer = ALGORITHMS.build(config.algorithm, parts)
+    return Built(trainer, tier, origin, model_files(config, node, model, inputs, data.tokenizer))
+
+
+class Built:
+    """A trainer, and what a run records of it."""
+
+    def __init__(self, trainer: BaseTrainer, tier: str, origin: Origin | None, files: dict[str, bytes]) -> None:
+        self.trainer = trainer
+        self.tier = tier
+        self.origin = origin
+        self.model_files = files
+
+
+def inherited_tokenizer(config: Config, origin: Origin | None) -> Any:
+    """The tokenizer of `model.init_from`, unless the config names a path of its own or there is none."""
+    if origin is None or not (origin.folder / "tokenizer.json").is_file() or config.tokenizer.path is not None:
+        return None
+    return origin.tokenizer()
+
+
+def model_description(config: Config, origin: Origin | None, data: Data) -> tuple[Component, ModelInputs]:
+    """The model's node, and what it is told: as in the config, else as in the run that it starts from."""
+    inputs = ModelInputs(data.tokenizer.vocab_size, config.data.sequence_length)
+    if config.model.name is not None:
+        return config.model, inputs
+    if origin is None:
+        raise UserError("model.name: missing. Name a model, or start from one with model.init_from.")
+    node, inputs = origin.model
+    if inputs.vocab_size < data.tokenizer.vocab_size:
+        raise UserError(
+            f"tokenizer: {data.tokenizer.vocab_size} tokens, but the model of {config.model.init_from} "
+            f"has {inputs.vocab_size}. Leave tokenizer out to use that model's own."
+        )
+    return node, inputs
+
+
+def prepare_model(model: Any, config: Config) -> None:
+    """Recomputation and compilation, block by block, where the model has blocks."""
+    if config.training.gradient_checkpointing:
+        if not hasattr(model, "set_checkpointing"):
+            raise UserError(f"training.gradient_checkpointing: {config.model.name} has no blocks to recompute.")
+        model.set_checkpointing(True)
+    if config.training.compile:
+        for block in model.blocks() if hasattr(model, "blocks") else [model]:
+            block.compile()
+
+
+def open_loader(config: Config, strategy: Strategy, data: Data, skips: list[tuple[int, int]]) -> Loader:
+    """This rank's loader over the plan, with the step ranges that were skipped."""
+    return Loader(
+        data.plan.skipping(skips),
+        data.train,
+        data.format,
+        micro_batch_size=config.training.micro_batch_size,
+        accumulation=config.training.gradient_accumulation,
+        rank=strategy.rank,
+        world_size=strategy.world_size,
+        workers=config.data.workers,
+        prefetch=config.data.prefetch,
+    )
+
+
+def learning_rate(config: Config) -> Callable[[int], float]:
+    """`learning_rate_at(step)`: the peak times the schedule's factor, a pure function of the step."""
+    schedule = SCHEDULERS.get(config.scheduler.name)
+    peak, total, warmup = config.training.learning_rate, config.training.total_steps, config.scheduler.warmup_steps
+    options = dict(config.scheduler.options)
+    return lambda step: peak * schedule(step, total, warmup, **options)
+
+
+def describe(trainer: BaseTrainer, tier: str) -> list[str]:
+    """The lines printed at the start: model, batch, numerics."""
+    config, strategy = trainer.config, trainer.strategy
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    name = config.model.name or config.model.init_from
+    share = config.training.batch_size // strategy.world_size
+    micro = config.training.micro_batch_size or -(-share // (config.training.gradient_accumulation or 1))
+    cut = f"{strategy.world_size} rank{'s' * (strategy.world_size > 1)} x {-(-share // micro)} micro-batches x {micro}"
+    return [
+        f"model      {name}, {parameters:,} parameters, {config.training.mixed_precision}, {strategy.device}",
+        f"batch      {config.training.batch_size} sequences a step = {cut}",
+        f"numerics   {tier}: {numerics.PROMISES[tier]} ({torch.get_num_threads()} threads)",
+    ]

@@ -1,0 +1,53 @@
+"""Fresh weights: each parameter is drawn from a key of its own name; order, device and sharding do not matter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ostinato.core import seeding
+from ostinato.core.config import Component
+from ostinato.core.inputs import ModelInputs
+from ostinato.core.registry import MODELS
+
+
+def build_model(node: Component, inputs: ModelInputs, seed: int, device: torch.device) -> nn.Module:
+    """Build a registered model and draw its weights.
+
+    A model with `initial_value(name, shape, generator)` is built without memory and filled parameter by parameter.
+    Any other module is built by torch's own initialisation, each submodule under the key of its name.
+    """
+    if hasattr(MODELS.get(node.name), "initial_value"):
+        with torch.device("meta"):
+            model = MODELS.build(node, inputs)
+        model.to_empty(device=device)
+        draw_parameters(model, seed)
+        return model
+    with seeding.preserved_global():
+        seeding.reset_global(seed, "init")
+        model = MODELS.build(node, inputs)
+        for name, module in model.named_modules():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                seeding.reset_global(seed, "init", name)
+                reset()
+    return model.to(device)
+
+
+@torch.no_grad()
+def draw_parameters(model: Any, seed: int) -> None:
+    """Fill each parameter from its own CPU generator: whole, in fp32, then cast and moved."""
+    for name, parameter in model.named_parameters():
+        value = model.initial_value(name, tuple(parameter.shape), seeding.generator(seed, "init", name))
+        parameter.copy_(value)
+
+
+def parameter_groups(model: nn.Module) -> list[dict[str, object]]:
+    """Trainable parameters in two groups: `matrix` (two dimensions or more, weight decay applies) and `other`."""
+    groups = []
+    for role, wanted in (("matrix", True), ("other", False)):
+        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad and (p.dim() >= 2) is wanted]
+        if named:
+            groups.append({"params": [p for _, p in named], "names": [n for n, _ in named], "role": role})
+    return groups

@@ -1,0 +1,94 @@
+"""What of a trainer goes into a checkpoint, and back: tensors by name, and exact integers, floats and strings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ostinato.core.errors import RefusedError
+from ostinato.training.checkpoint import host_copy, load_into, read_tensors
+
+if TYPE_CHECKING:
+    from ostinato.training.trainer import BaseTrainer
+
+
+def named_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers, tied ones once."""
+    weights: dict[str, Tensor] = dict(model.named_parameters())
+    persistent = model.state_dict(keep_vars=True)
+    return weights | {name: buffer for name, buffer in model.named_buffers() if name in persistent}
+
+
+def collect(trainer: BaseTrainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors as host copies, plain state) of model, optimizer, algorithm, hooks and plan."""
+    tensors = {f"model/{name}": host_copy(weight) for name, weight in named_weights(trainer.model).items()}
+    plain: dict[str, Any] = {}
+    store(optimizer_state(trainer.optimizer), "optimizer", tensors, plain.setdefault("optimizer", {}))
+    store(trainer.state(), "algorithm", tensors, plain.setdefault("algorithm", {}))
+    for hook in trainer.stateful():
+        store(
+            hook.state(),
+            f"algorithm/hooks/{hook.name}",
+            tensors,
+            plain.setdefault("hooks", {}).setdefault(hook.name, {}),
+        )
+    plain["plan"] = {"skips": [list(skip) for skip in trainer.plan_skips]}
+    return tensors, plain
+
+
+def restore(trainer: BaseTrainer, folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Put a verified checkpoint into a trainer that was built from the same config."""
+    state = manifest["state"]
+    load_into(named_weights(trainer.model), read_tensors(folder, manifest, "model/"), str(folder))
+    load_optimizer(trainer.optimizer, read_tensors(folder, manifest, "optimizer/"), state.get("optimizer", {}))
+    rest = read_tensors(folder, manifest, "algorithm/")
+    own = {name: tensor for name, tensor in rest.items() if not name.startswith("hooks/")}
+    trainer.load_state({**state["algorithm"], **own})
+    for hook in trainer.stateful():
+        prefix = f"hooks/{hook.name}/"
+        tensors = {n.removeprefix(prefix): t for n, t in rest.items() if n.startswith(prefix)}
+        hook.load_state({**state.get("hooks", {}).get(hook.name, {}), **tensors})
+    trainer.plan_skips = [(int(first), int(count)) for first, count in state["plan"]["skips"]]
+    trainer.global_step = manifest["step"]
+
+
+def store(values: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+    """Sort a flat state into tensors (copied, under `prefix/name`) and plain values."""
+    for name, value in values.items():
+        if isinstance(value, Tensor):
+            tensors[f"{prefix}/{name}"] = host_copy(value)
+        else:
+            plain[name] = value
+
+
+def parameter_names(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
+    """(name, parameter) in the order of the groups, which carry their names."""
+    return [pair for group in optimizer.param_groups for pair in zip(group["names"], group["params"], strict=True)]
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """State by parameter name and field, e.g. {"model.norm.weight/exp_avg": ...}."""
+    return {
+        f"{name}/{field}": value
+        for name, parameter in parameter_names(optimizer)
+        for field, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
+    """The reverse of `optimizer_state`, placed and typed by the optimizer itself."""
+    state: dict[str, dict[str, Any]] = {}
+    for source in (tensors, plain):
+        for path, value in source.items():
+            name, _, field = path.rpartition("/")
+            state.setdefault(name, {})[field] = value
+    names = [name for name, _ in parameter_names(optimizer)]
+    if unknown := sorted(set(state) - set(names)):
+        raise RefusedError(f"the checkpoint holds optimizer state of unknown parameters: {', '.join(unknown[:5])}")
+    whole = optimizer.state_dict()
+    whole["state"] = {index: state[name] for index, name in enumerate(names) if name in state}
+    optimizer.load_state_dict(whole)

@@ -1,0 +1,125 @@
+"""Weights from elsewhere: `model.init_from`, and the model of a finished run. Weights only, verified before use."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from ostinato.core import manifest as manifests
+from ostinato.core.config import Component, Config
+from ostinato.core.errors import RefusedError, UserError
+from ostinato.core.inputs import ModelInputs
+from ostinato.data.tokenizer import Tokenizer
+from ostinato.training.checkpoint import load_into, newest_good
+from ostinato.training.initialise import build_model
+from ostinato.training.state import named_weights
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where weights came from: a folder with config.json and safetensors, and what a run's lineage records of it."""
+
+    folder: Path
+    lineage: dict[str, Any]
+
+    @property
+    def model(self) -> tuple[Component, ModelInputs]:
+        """The model's node and inputs as it was trained."""
+        try:
+            own = json.loads((self.folder / "config.json").read_text())["ostinato"]
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{self.folder}: no model of ostinato here ({error}).") from None
+        return Component(own["name"], own["options"]), ModelInputs(**own["inputs"])
+
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.load(self.folder)
+
+    def load_into(self, model: nn.Module) -> None:
+        """Fill a model's weights, names and shapes checked."""
+        files = sorted(self.folder.glob("*.safetensors"))
+        load_into(named_weights(model), {n: t for file in files for n, t in load_file(file).items()}, str(self.folder))
+
+
+def find_weights(init_from: str, root: Path) -> Origin:
+    """`run:NAME[@step]` below `root`, or a folder: a run's, a checkpoint's, or one with config.json and safetensors."""
+    if init_from.startswith("hub:"):
+        raise UserError(f"model.init_from: {init_from}: hubs are not built yet. Use run:NAME[@step] or a folder.")
+    name, _, step = (
+        init_from.removeprefix("run:").partition("@") if init_from.startswith("run:") else (init_from, "", "")
+    )
+    folder = root / name if init_from.startswith("run:") else Path(init_from)
+    if not folder.is_dir():
+        raise UserError(f"model.init_from: {init_from}: no such folder: {folder}.")
+    if (folder / "checkpoints").is_dir():
+        return from_run(folder, int(step) if step else None)
+    if (folder / "manifest.json").is_file():
+        manifests.verify_files(folder, manifests.read_checkpoint(folder))
+        return Origin(folder / "model", {"folder": str(folder)})
+    return Origin(folder, {"folder": str(folder)})
+
+
+def from_run(run: Path, step: int | None) -> Origin:
+    """A run's checkpoint: the newest good one, or the one of `step`. Nothing of the run is changed."""
+    checkpoints = run / "checkpoints"
+    if step is None:
+        found = newest_good(checkpoints, None, quarantine=None)
+        if found is None:
+            raise UserError(f"{run} has no checkpoint yet.")
+        folder, manifest = found
+    else:
+        folder = checkpoints / f"step_{step:08d}"
+        if not folder.is_dir():
+            steps = ", ".join(str(int(f.name[5:])) for f in sorted(checkpoints.glob("step_????????"))) or "none"
+            raise UserError(f"{run} has no checkpoint of step {step}; there are: {steps}.")
+        try:
+            manifest = manifests.read_checkpoint(folder)
+            manifests.verify_files(folder, manifest)
+        except manifests.Damaged as problem:
+            raise RefusedError(f"{folder}: {problem}") from None
+    run_facts = manifest.get("run", {})
+    lineage = {
+        "run": run_facts.get("name"),
+        "id": run_facts.get("id"),
+        "step": manifest["step"],
+        "checkpoint": manifest["xxh3"],
+    }
+    return Origin(folder / "model", lineage)
+
+
+def load_run_model(run: Path, step: int | None = None, device: str = "cpu") -> tuple[nn.Module, Tokenizer]:
+    """The model and tokenizer of a run (or of any folder that `find_weights` takes), ready to evaluate."""
+    origin = from_run(run, step) if (run / "checkpoints").is_dir() else find_weights(str(run), run.parent)
+    node, inputs = origin.model
+    model = build_model(node, inputs, 0, torch.device(device))
+    origin.load_into(model)
+    return model.eval(), origin.tokenizer()
+
+
+def model_files(
+    config: Config, node: Component, model: Any, inputs: ModelInputs, tokenizer: Tokenizer
+) -> dict[str, bytes]:
+    """What lies beside the weights in a checkpoint: config.json and the tokenizer's files."""
+    import tempfile
+
+    own = {"name": node.name, "options": plain(node.options), "inputs": vars(inputs)}
+    described = model.hf_config() if hasattr(model, "hf_config") else None
+    text = json.dumps({**(described or {}), "ostinato": own}, indent=1, ensure_ascii=False)
+    files = {"config.json": text.encode() + b"\n"}
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(Path(folder))
+        return files | {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+def plain(value: Any) -> Any:
+    """Tuples and read-only mappings as lists and dicts, for JSON."""
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "items"):
+        return {name: plain(item) for name, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
