@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from ostinato.core.manifest import hash_of
 from ostinato.data.formats import Item, Samples
-from ostinato.data.receipt import Receipt
+from ostinato.data.receipt import PLACES_SHOWN, Receipt
 
 
 class Joined:
@@ -18,9 +18,7 @@ class Joined:
         self.label, self.parts = label, [part for part in parts if len(part)]
         self.fingerprint = hash_of([part.fingerprint for part in self.parts])
         self._ends = list(accumulate(len(part) for part in self.parts))
-        self.receipt = Receipt(label, first=[one for part in self.parts for one in part.receipt.first[:1]])
-        for count in ("rows", "used", "truncated", "tokens", "trained_tokens"):
-            setattr(self.receipt, count, sum(getattr(part.receipt, count) for part in self.parts))
+        self.receipt = _sum(label, [part.receipt for part in self.parts])
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -47,3 +45,19 @@ class Joined:
             raise IndexError(f"{self.label} has {len(self)} samples, no number {index}")
         number = bisect_right(self._ends, index)
         return self.parts[number], index - (self._ends[number - 1] if number else 0)
+
+
+def _sum(label: str, receipts: Sequence[Receipt]) -> Receipt:
+    total = Receipt(label, first=[sample for one in receipts for sample in one.first[:1]])
+    for one in receipts:
+        total.rows += one.rows
+        total.used += one.used
+        total.truncated += one.truncated
+        total.tokens += one.tokens
+        total.trained_tokens += one.trained_tokens
+        for mine, theirs in ((total.dropped, one.dropped), (total.remarks, one.remarks)):
+            for reason, count in theirs.items():
+                mine[reason] = mine.get(reason, 0) + count
+        for reason, places in one.places.items():
+            total.places[reason] = [*total.places.get(reason, []), *places][:PLACES_SHOWN]
+    return total
