@@ -31,7 +31,7 @@ class RowSamples:
     ) -> None:
         self.label = label
         self.fingerprint = hash_of(["rows", shards.fingerprint, chosen.start, chosen.stop])
-        self._shards, self._source, self._describe, self._chosen = shards, source, describe, chosen
+        self.shards, self._source, self._describe, self._chosen = shards, source, describe, chosen
         self._outcome = Outcome(**shards.notes)
         self._lengths = shards.lengths[chosen.start : chosen.stop]
         self.receipt = self._tell()
@@ -40,8 +40,8 @@ class RowSamples:
         return len(self._chosen)
 
     def __getitem__(self, index: int) -> TrainedTokens:
-        start, stop = self._shards.document(self._chosen[index])
-        return TrainedTokens(self._shards.read(start, stop).astype(np.int64), self._shards.read_mask(start, stop) == 1)
+        start, stop = self.shards.document(self._chosen[index])
+        return TrainedTokens(self.shards.read(start, stop).astype(np.int64), self.shards.read_mask(start, stop) == 1)
 
     def length(self, index: int) -> int:
         """Tokens of a sample, from the index alone."""
@@ -59,7 +59,7 @@ class RowSamples:
     def _tell(self) -> Receipt:
         """What became of the rows between the first and the last of this part; the ends belong to the outer parts."""
         first = self._row(self._chosen.start) if self._chosen.start else 0
-        last = self._row(self._chosen.stop) if self._chosen.stop < self._shards.documents else self._outcome.rows
+        last = self._row(self._chosen.stop) if self._chosen.stop < self.shards.documents else self._outcome.rows
         tokens, trained = self._tokens()
         receipt = Receipt(self.label, rows=last - first, used=len(self), tokens=tokens, trained_tokens=trained)
         receipt.first = [self._describe(self[index]) for index in range(min(SHOWN, len(self)))]
@@ -75,14 +75,14 @@ class RowSamples:
         return receipt
 
     def _part(self, label: str, chosen: range) -> RowSamples:
-        return RowSamples(label, self._shards, self._source, self._describe, chosen)
+        return RowSamples(label, self.shards, self._source, self._describe, chosen)
 
     def _tokens(self) -> tuple[int, int]:
         """Tokens, and those that are trained on."""
         if not len(self):
             return 0, 0
-        start, stop = self._shards.document(self._chosen[0])[0], self._shards.document(self._chosen[-1])[1]
-        return stop - start, int(np.count_nonzero(self._shards.read_mask(start, stop)))
+        start, stop = self.shards.document(self._chosen[0])[0], self.shards.document(self._chosen[-1])[1]
+        return stop - start, int(np.count_nonzero(self.shards.read_mask(start, stop)))
 
     def _row(self, document: int) -> int:
         """The source's row that a document of the shards was."""
