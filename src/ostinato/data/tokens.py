@@ -105,6 +105,8 @@ class TokenShards:
         return int(bounds.searchsorted(position, side="right")) - 1
 
     def _gather(self, kind: str, start: int, stop: int) -> np.ndarray:
+        if stop <= start:
+            return np.zeros(0, dtype=np.uint8 if kind == "mask" else self.index["dtype"])
         first = self._shard_of(self._token_bounds, start) if len(self._shards) > 1 else 0
         if len(self._shards) == 1 or stop <= self._token_bounds[first + 1]:
             offset = int(self._token_bounds[first])
