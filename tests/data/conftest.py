@@ -4,6 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from ostinato.core.manifest import hash_of
+from ostinato.data.formats import DataOptions
+from ostinato.data.tokenizer_kinds import byte
+from ostinato.data.windows import Windows
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch) -> Path:
@@ -20,3 +25,39 @@ def tinyshakespeare() -> Path:
     if not file.is_file():
         pytest.skip(f"{file.name} is not beside the project (../shared/data)")
     return file
+
+
+class Rows:
+    """A source that is a list."""
+
+    kind = "generated"
+
+    def __init__(self, rows: list[dict]) -> None:
+        self.rows, self.fingerprint = rows, hash_of(rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.rows[index]
+
+    def place(self, index: int) -> str:
+        return f"row {index + 1}"
+
+
+@pytest.fixture
+def windows(cache):
+    """Makes (format, samples) of pre-training windows over texts, byte by byte."""
+
+    def make(texts, length: int, *, packing: bool = True, tokenizer=None, label: str = "train"):
+        options = DataOptions(tokenizer or byte(), sequence_length=length, cache=cache, packing=packing)
+        form = Windows(options)
+        return form, form.prepare(Rows([{"text": text} for text in texts]), label)
+
+    return make
+
+
+@pytest.fixture
+def rows_source():
+    """Makes a source of a list of rows."""
+    return Rows
