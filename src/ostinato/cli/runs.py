@@ -1,0 +1,115 @@
+"""`ostinato runs`: list, show, watch and verify run folders. Reads only; imports no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ostinato.cli.runs_text import COLUMNS, facts_text, table
+from ostinato.core.errors import RefusedError, UserError
+
+ROOT = click.option(
+    "--root", default="experiments", show_default=True, type=click.Path(path_type=Path), help="Runs' folder."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+
+@click.group("runs")
+def command() -> None:
+    """List, show, watch and verify runs."""
+
+
+def print_json(value: Any) -> None:
+    """One document; not-finite numbers as in the rows, "nan"."""
+    from ostinato.experiment.metrics import encode
+
+    click.echo(json.dumps(json.loads(encode({"value": value}))["value"], indent=1))
+
+
+@command.command("list")
+@ROOT
+@JSON
+@click.option("--where", metavar="E", help="Which: 'algorithm=sft and validation/loss<2'.")
+@click.option("--sort", metavar="K", help="By any value; -K for largest first. Default: oldest first.")
+@click.option("--columns", metavar="A,B", help="Which values: names as above, metrics, config keys.")
+def list_runs(root: Path, as_json: bool, where: str | None, sort: str | None, columns: str | None) -> None:
+    """One line per run: state, step, losses, age, duration."""
+    from ostinato.experiment.listing import summaries
+    from ostinato.experiment.selecting import lookup, matcher, sort_runs
+
+    runs = summaries(root)
+    if where:
+        matches = matcher(where)
+        runs = [run for run in runs if matches(run)]
+    if sort:
+        runs = sort_runs(runs, sort)
+    chosen = [column.strip() for column in columns.split(",")] if columns else None
+    for run in runs if chosen else ():
+        run.update({column: lookup(run, column) for column in chosen or () if column not in run})
+    if as_json:
+        keep = ["name", *chosen] if chosen else None
+        print_json([{k: v for k, v in run.items() if k in keep} if keep else run for run in runs])
+    elif runs:
+        click.echo(table(runs, chosen or COLUMNS))
+    else:
+        click.echo(f"no runs{' like that' if where else ''} in {root}")
+
+
+@command.command("show")
+@click.argument("run")
+@ROOT
+@JSON
+def show(run: str, root: Path, as_json: bool) -> None:
+    """One run on one screen, ending with what would stop a reproduction."""
+    from ostinato.experiment.facts import run_facts
+    from ostinato.experiment.finding import find_run
+
+    facts = run_facts(find_run(run, root))
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo(facts_text(facts))
+
+
+@command.command("verify")
+@click.argument("runs", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All runs below --root.")
+@ROOT
+@JSON
+def verify(runs: tuple[str, ...], every: bool, root: Path, as_json: bool) -> None:
+    """Check every hash of a run: config, records, rows, checkpoints, code. Exit code 3 if anything is damaged."""
+    from ostinato.experiment.finding import find_run, run_folders
+    from ostinato.experiment.verify import verify_run
+
+    if bool(runs) == every:
+        raise UserError("runs verify: name runs, or --all.")
+    results: list[dict[str, Any]] = []
+    for folder in run_folders(root) if every else [find_run(run, root) for run in runs]:
+        problems = verify_run(folder)
+        results.append({"run": folder.name, "intact": not problems, "problems": problems})
+        if not as_json:
+            click.echo(f"{folder.name}  {'intact' if not problems else 'damaged'}")
+            for problem in problems:
+                click.echo(f"  {problem['path']}: {problem['problem']}")
+    damaged = [result["run"] for result in results if not result["intact"]]
+    if as_json:
+        print_json(results[0] if len(results) == 1 and not every else {"intact": not damaged, "runs": results})
+        if damaged:
+            click.get_current_context().exit(3)
+    elif damaged:
+        raise RefusedError(f"damaged: {', '.join(damaged)}")
+
+
+@command.command("watch")
+@click.argument("run")
+@ROOT
+def watch(run: str, root: Path) -> None:
+    """Rows and events as they come, until the run ends."""
+    from ostinato.cli.runs_text import follow
+    from ostinato.experiment.finding import find_run
+
+    for line in follow(find_run(run, root)):
+        click.echo(line)
