@@ -67,7 +67,7 @@ def take_turns_in_a_run(
     peer_step = make_peer(trainer)
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "metrics.jsonl").open("w") as rows:
         turns = _Turns(peer_step, chunk)
-        trainer.add_hook(RecordStep(lambda row: print(row, file=rows, flush=True)))
+        trainer.add_hook(RecordStep(lambda *row: print(row, file=rows, flush=True)))
         trainer.add_hook(turns)
         turns.began = now()
         trainer.train()
