@@ -34,7 +34,7 @@ class WindowSamples:
     ) -> None:
         self.label = receipt.label
         self.fingerprint = hash_of(["windows", shards.fingerprint, start, stop])
-        self._shards, self._rows, self._describe = shards, receipt, describe
+        self.shards, self._rows, self._describe = shards, receipt, describe
         self._start, self._stop, self._width = start, stop, width
         self._one_document = not len(shards.starts(start + 1, stop))
         self.receipt = self._tell()
@@ -44,8 +44,8 @@ class WindowSamples:
 
     def __getitem__(self, index: int) -> Window:
         start, stop = self._bounds(index)
-        tokens = self._shards.read(start, stop)
-        return Window(tokens, NONE if self._one_document else self._shards.starts(start + 1, stop) - start)
+        tokens = self.shards.read(start, stop)
+        return Window(tokens, NONE if self._one_document else self.shards.starts(start + 1, stop) - start)
 
     def length(self, index: int) -> int:
         start, stop = self._bounds(index)
@@ -60,8 +60,8 @@ class WindowSamples:
         cut = self._start + int((self._stop - self._start) * (1 - fraction))
         held_out = Receipt(f"{self.label} (held out)")
         return (
-            WindowSamples(self._shards, self._rows, self._start, cut, self._width, self._describe),
-            WindowSamples(self._shards, held_out, cut, self._stop, self._width, self._describe),
+            WindowSamples(self.shards, self._rows, self._start, cut, self._width, self._describe),
+            WindowSamples(self.shards, held_out, cut, self._stop, self._width, self._describe),
         )
 
     def _bounds(self, index: int) -> tuple[int, int]:
@@ -72,7 +72,7 @@ class WindowSamples:
 
     def _tell(self) -> Receipt:
         """Documents that lie (partly) in this range, with the rows that were dropped before."""
-        starts = len(self._shards.starts(self._start + 1, self._stop))
+        starts = len(self.shards.starts(self._start + 1, self._stop))
         tokens = self._stop - self._start
         used = starts + 1 if tokens else 0
         shown = [self._describe(self[index]) for index in range(min(SHOWN, len(self)))]
@@ -89,7 +89,7 @@ class DocumentSamples:
     ) -> None:
         self.label = receipt.label
         self.fingerprint = hash_of(["rows", shards.fingerprint, hash_bytes(documents)])
-        self._shards, self._rows, self._describe = shards, receipt, describe
+        self.shards, self._rows, self._describe = shards, receipt, describe
         self._documents, self._width = documents, width
         self._lengths = np.minimum(shards.lengths[documents], width + 1)
         self.receipt = self._tell()
@@ -98,8 +98,8 @@ class DocumentSamples:
         return len(self._documents)
 
     def __getitem__(self, index: int) -> Window:
-        start, _ = self._shards.document(int(self._documents[index]))
-        return Window(self._shards.read(start, start + int(self._lengths[index])), NONE)
+        start, _ = self.shards.document(int(self._documents[index]))
+        return Window(self.shards.read(start, start + int(self._lengths[index])), NONE)
 
     def length(self, index: int) -> int:
         return int(self._lengths[index]) - 1
@@ -112,13 +112,13 @@ class DocumentSamples:
         cut = int(len(self) * (1 - fraction))
         held_out = Receipt(f"{self.label} (held out)")
         return (
-            DocumentSamples(self._shards, self._rows, self._documents[:cut], self._width, self._describe),
-            DocumentSamples(self._shards, held_out, self._documents[cut:], self._width, self._describe),
+            DocumentSamples(self.shards, self._rows, self._documents[:cut], self._width, self._describe),
+            DocumentSamples(self.shards, held_out, self._documents[cut:], self._width, self._describe),
         )
 
     def _tell(self) -> Receipt:
         tokens = int(self._lengths.sum())
-        longer = np.flatnonzero(self._shards.lengths[self._documents] > self._lengths)
+        longer = np.flatnonzero(self.shards.lengths[self._documents] > self._lengths)
         places = {"truncated": [self.place(int(index)) for index in longer[:PLACES_SHOWN]]} if len(longer) else {}
         shown = [self._describe(self[index]) for index in range(min(SHOWN, len(self)))]
         rows = len(self) + sum(self._rows.dropped.values())
