@@ -205,3 +205,26 @@ SCALARS: dict[str, Callable[[Scalar, Type], Any]] = {
     "Literal": _literal,
     "Any": _any,
 }
+
+
+def fits(value: Any, kind: Type) -> bool:
+    """Whether plain data is a value of a type, as conversion left it."""
+    match kind.head:
+        case "Any":
+            return True
+        case "Literal":
+            return any(value == other and type(value) is type(other) for other in kind.args)
+        case "list" | "tuple...":
+            return isinstance(value, list) and all(fits(item, kind.args[0]) for item in value)
+        case "tuple":
+            is_long = isinstance(value, list) and len(value) == len(kind.args)
+            return is_long and all(map(fits, value, kind.args))
+        case "dict":
+            return isinstance(value, dict) and all(fits(item, kind.args[0]) for item in value.values())
+        case "struct":
+            return isinstance(value, dict)
+        case "Path":
+            return isinstance(value, str)
+        case "|":
+            return any(fits(value, member) for member in kind.args)
+    return YAML_TYPES[type(value)] == kind.head if type(value) in YAML_TYPES else False

@@ -17,7 +17,6 @@ class Place(NamedTuple):
     line: int | None = None
     column: int | None = None
     text: str = ""  # of an `-o`
-    layer: int = -1  # in composition order, for sorting
 
     def __str__(self) -> str:
         return self.text if self.file is None else f"{self.file}:{self.line}:{self.column}"
@@ -77,16 +76,22 @@ class Mistakes:
     def __init__(self) -> None:
         self.found: dict[tuple[Any, ...], Mistake] = {}
         self.unread = False  # a file could not be read, so nothing is said about what it might have set
-        self.set_aside: set[str] = set()  # keys whose value a mistake took away: they cause no second one
+        self.order: dict[str, int] = {}  # files in composition order
 
     def add(self, place: Place, key: str | None, message: str, *notes: str) -> None:
         """Note a mistake."""
         mistake = Mistake(place, key, message, notes)
-        self.found.setdefault((place[:4], key, message), mistake)
+        self.found.setdefault((place, key, message), mistake)
 
     def sorted(self) -> list[Mistake]:
         """In composition order, then by line."""
-        return sorted(self.found.values(), key=lambda m: (m.place.layer < 0, m.place.layer, m.place.line or 0))
+
+        def position(mistake: Mistake) -> tuple[int, int, int]:
+            place = mistake.place
+            index = len(self.order) if place.file is None else self.order.get(place.file, -1)
+            return index, place.line or 0, place.column or 0
+
+        return sorted(self.found.values(), key=position)
 
     def raise_any(self) -> None:
         """Raise ConfigError if there is any mistake."""

@@ -32,11 +32,12 @@ class Sequence:
 
 @dataclass(slots=True)
 class Map:
-    """A map; `whole` is the place of its `_delete_: true`."""
+    """A map. `whole` is the place of its `_delete_: true`; `special` are `_base_` and `_hash_` of a file."""
 
     entries: dict[str, Entry]
     place: Place
     whole: Place | None = None
+    special: dict[str, Entry] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -47,7 +48,6 @@ class Entry:
     operator: str
     place: Place
     node: Node
-    written: str = field(default="")  # an older name of the key, as written
 
 
 Node = Scalar | Sequence | Map
@@ -60,14 +60,14 @@ class TooLarge(Exception):
 class Source:
     """Where a text comes from: gives its marks a place."""
 
-    def __init__(self, file: str | None, layer: int, text: str = "", number: int | None = None) -> None:
-        self.file, self.layer, self.text, self.number = file, layer, text, number
+    def __init__(self, file: str | None, text: str = "", number: int | None = None) -> None:
+        self.file, self.text, self.number = file, text, number
 
-    def place(self, mark: Any) -> Place:
-        """The place of a mark of the parser (which counts from 0)."""
+    def place(self, mark: Any = None) -> Place:
+        """The place of a mark of the parser (which counts from 0); without one, the text's beginning."""
         if self.file is None:
-            return Place(None, self.number, None, self.text, self.layer)
-        return Place(self.file, mark.line + 1, mark.column + 1, "", self.layer)
+            return Place(None, self.number, None, self.text)
+        return Place(self.file, mark.line + 1, mark.column + 1) if mark is not None else Place(self.file, 1, 1)
 
 
 def read_key(text: str, plain: bool) -> tuple[str, str]:
@@ -117,6 +117,8 @@ class Reader:
                 merged.append(raw_value)
             elif not raw_key.style and raw_key.value == "_delete_":
                 self.delete(result, raw_value, key_place, join(path, "_delete_"))
+            elif not raw_key.style and raw_key.value in ("_base_", "_hash_"):
+                self.special(result, raw_key.value, raw_value, key_place, path)
             else:
                 self.entry(result, raw_key, raw_value, key_place, path)
         for value in merged:
@@ -134,6 +136,15 @@ class Reader:
             self.mistakes.add(place, full, f"~{key} deletes and takes no value. Write `~{key}:` alone.")
         else:
             result.entries[key] = Entry(key, operator, place, node)
+
+    def special(self, result: Map, key: str, raw_value: Any, place: Place, path: str) -> None:
+        if path or self.source.file is None:
+            self.mistakes.add(place, join(path, key), "stands at the top of a file only. Move it there or remove it.")
+        elif key in result.special:
+            first = result.special[key].place.line
+            self.mistakes.add(place, key, f"written twice in this map; first at line {first}. Keep one.")
+        else:
+            result.special[key] = Entry(key, "", place, self.node(raw_value, key))
 
     def delete(self, result: Map, raw: Any, place: Place, path: str) -> None:
         if isinstance(raw, yaml.ScalarNode) and not raw.style and raw.value in ("true", "True", "TRUE"):
@@ -161,29 +172,34 @@ def join(path: str, key: str) -> str:
 def read_text(text: str, source: Source, mistakes: Mistakes) -> Node | None:
     """The one node of a text; None for an empty one, or for one that cannot be parsed (noted, `unread` set)."""
     try:
-        if "!" in text:
-            _refuse_tags(text, source, mistakes)
+        refuse_tags(text, source, mistakes)
         raw = yaml.compose(text, Loader=LOADER)
         return None if raw is None else Reader(source, mistakes).node(raw, "")
     except yaml.reader.ReaderError as error:
-        place = Place(source.file, text[: error.position].count("\n") + 1, 1, source.text, source.layer)
+        line = text.encode()[: error.position].count(b"\n") + 1
+        place = source.place()._replace(line=line)
         mistakes.add(place, None, f"not YAML: {error.reason} (character #x{error.character:02x}). Remove it.")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        lines = text.splitlines()[error.context_mark.line if error.context_mark else mark.line : mark.line + 1]
-        hint = ' Inside {} and [] a ${...} must be quoted: "${NAME}".' if any("${" in line for line in lines) else ""
-        problem = ", ".join(filter(None, [error.context, error.problem]))
-        mistakes.add(source.place(mark), None, f"not YAML: {problem}.{hint}")
+        mistakes.add(source.place(mark), None, f"not YAML: {_problem(error, text, mark.line)}")
     except TooLarge:
-        mistakes.add(Place(source.file, 1, 1), None, f"expands to more than {MAX_NODES:,} nodes. Use fewer aliases.")
+        mistakes.add(source.place(), None, f"expands to more than {MAX_NODES:,} nodes. Use fewer aliases.")
     except RecursionError:
-        mistakes.add(Place(source.file, 1, 1), None, "nested too deeply to be read.")
+        mistakes.add(source.place(), None, "nested too deeply to be read. Flatten it.")
     mistakes.unread = True
     return None
 
 
-def _refuse_tags(text: str, source: Source, mistakes: Mistakes) -> None:
-    for token in yaml.scan(text, Loader=LOADER):
+def _problem(error: yaml.MarkedYAMLError, text: str, last: int) -> str:
+    first = error.context_mark.line if error.context_mark else last
+    near = text.splitlines()[min(first, last) : last + 1]
+    hint = ' Inside {} and [] a variable must be quoted: "${NAME}".' if any("${" in line for line in near) else ""
+    return ", ".join(filter(None, [error.context, error.problem])) + "." + hint
+
+
+def refuse_tags(text: str, source: Source, mistakes: Mistakes) -> None:
+    """Note every explicit tag: parsed nodes do not show them all, the tokens do."""
+    for token in yaml.scan(text, Loader=LOADER) if "!" in text else ():
         if isinstance(token, yaml.TagToken):
             tag = "".join(part for part in token.value if part)
             mistakes.add(source.place(token.start_mark), None, f"the tag {tag} is not allowed. Remove it.")

@@ -1,29 +1,218 @@
-"""A merged tree against the schema: every value typed, defaults filled in, every mistake noted."""
+"""A settled tree against the schema: every value typed, defaults filled in, every mistake noted."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable
 from typing import Any
 
 from ostinato.core.annotations import ANY, Type
-from ostinato.core.catalog import Catalog, Found
-from ostinato.core.convert import BROKEN, Unfit, convert, describe
-from ostinato.core.fields import Component, Field, Section, fields_of
+from ostinato.core.catalog import Found
+from ostinato.core.claims import spell
+from ostinato.core.convert import BROKEN, convert, describe
 from ostinato.core.merge import Merged
-from ostinato.core.mistakes import NOWHERE, Mistakes, Place
+from ostinato.core.mistakes import NOWHERE, Mistakes, Place, nearest
 from ostinato.core.nodes import Scalar, Sequence, join
-from ostinato.core.signatures import MISSING, Option
+from ostinato.core.registry import REGISTRIES
+from ostinato.core.shapes import FREE, ROOT, Schema, Shape, chosen_algorithm
+from ostinato.core.signatures import MISSING, BadSignature, refuse_names
+from ostinato.core.suggestions import unknown_key
 
 Plain = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Named:
-    """A component node that was resolved: what its name stands for (None: no name, or an unknown one)."""
+class Resolver:
+    """Resolves one tree. `named`: the component at each node's path. `missing`: what only `check` and `train` insist on."""
 
-    kind: str
-    found: Found | None
-    place: Place
+    def __init__(self, root: Merged, schema: Schema, mistakes: Mistakes) -> None:
+        self.root, self.schema, self.mistakes = root, schema, mistakes
+        self.named: dict[str, tuple[Found, Place]] = {}
+        self.places: dict[str, Place] = {}  # of component nodes
+        self.missing: list[tuple[Place, str, str]] = []
+        self.unused: Plain = {}  # the sections of algorithms that were not chosen
+
+    def resolve(self) -> Plain:
+        """Every section in order, then the chosen algorithm's."""
+        plain: Plain = self.section(ROOT, self.root, "")
+        chosen = chosen_algorithm(self.root)
+        for key in [key for key, shape in (self.schema.children(ROOT, self.root) or {}).items() if shape.algorithm]:
+            if key != chosen:
+                self.unused[key] = plain.pop(key)
+        return plain
+
+    def section(self, shape: Shape, merged: Merged | None, path: str) -> Any:
+        """The plain map of a section, a component node, or an algorithm's section."""
+        if merged is not None and merged.is_live and not merged.is_map:
+            assert merged.node is not None
+            text = f"expected a map, got {describe(merged.node)}."
+            is_name = shape.component is not None and isinstance(merged.node, Scalar) and not merged.is_null
+            remedy = f"Write {merged.path.split('.')[-1]}: {{name: {merged.node.text}}}." if is_name else "Write {...} or remove it."  # type: ignore[union-attr]
+            self.mistakes.add(merged.node.place, path, f"{text} {remedy}")
+            return BROKEN
+        if shape.component is not None:
+            self.component(shape, merged, path)
+        known = self.schema.children(shape, merged)
+        assert known is not None
+        live = merged.live if merged is not None else {}
+        for key, child in live.items():
+            if key not in known:
+                self.unknown(shape, merged, key, child, path)
+        return {key: self.value(inner, live.get(key), join(path, key)) for key, inner in known.items()}
+
+    def unknown(self, shape: Shape, merged: Merged | None, key: str, child: Merged, path: str) -> None:
+        """Note a key that the schema does not know, wherever it is written."""
+        assert merged is not None
+        if shape is ROOT and self.mistakes.unread and not self.schema.catalog.plugins:
+            pass  # the section may be of an algorithm in a plugin that an unread file names; still unknown here
+        if shape is ROOT and key == chosen_algorithm(self.root):
+            return  # the algorithm's name is the mistake
+        written = [step for step in child.steps if step.kind != "dropped" and step.entry is not None]
+        while not shape.component and child.is_map and len(child.live) == 1 and written and written[0].place.file is None:
+            deeper = next(iter(child.live))  # of an `-o` the whole KEY is meant
+            key, child = f"{key}.{deeper}", child.live[deeper]
+        text, notes = unknown_key(self.schema, self.root, shape, merged, key, path)
+        for place in dict.fromkeys(step.place for step in written) or [child.place]:
+            self.mistakes.add(place, f"{path}.{key}" if path else key, text, *(n for n in notes if not n.startswith(place.short)))
+
+    def component(self, shape: Shape, merged: Merged | None, path: str) -> None:
+        """Find what a component node names."""
+        assert shape.component is not None
+        kind, key = shape.component.KIND, join(path, shape.component.NAME_KEY)
+        place = merged.place if merged is not None else NOWHERE
+        self.places[path] = place
+        name = self.schema.children(shape, merged)[shape.component.NAME_KEY]  # type: ignore[index]
+        child = merged.live.get(shape.component.NAME_KEY) if merged is not None else None
+        value = self.value(name, child, key) if child is None or not child.broken else BROKEN
+        if value is BROKEN or value is None:
+            return
+        place = child.node.place if child is not None and child.node is not None else place
+        found = self.schema.find(kind, value)
+        if not found and place != NOWHERE:
+            self.mistakes.add(place, key, self.unknown_name(kind, value))
+        elif len(found) > 1:
+            places = " and ".join(item.origin for item in found)
+            self.mistakes.add(place, key, f"{value!r} is registered twice in {kind}: {places}. Rename one.")
+        elif found:
+            self.named[path] = (found[0], place)
+            self.signature(found[0], place, key)
+
+    def signature(self, found: Found, place: Place, key: str) -> None:
+        """Insist that the component's signature can be a schema."""
+        problem = found.problem
+        try:
+            refuse_names(found.options.values(), REGISTRIES[found.kind].common)
+        except BadSignature as error:
+            problem = error
+        if problem is not None:
+            self.mistakes.add(place, key, f"{found.name!r} ({found.origin}) cannot be used: {problem}")
+
+    def unknown_name(self, kind: str, name: str) -> str:
+        """The message for a name that no component bears."""
+        known = self.schema.catalog.all(kind)
+        guess = nearest(name, [item.name for item in known])
+        origin = next((item.origin for item in known if item.name == guess), "")
+        hint = f" Did you mean {guess} ({origin})?" if guess else ""
+        return f"{name!r} is not in {kind}.{hint} Known: {', '.join(sorted({i.name for i in known})) or 'none'}."
+
+    def value(self, shape: Shape, merged: Merged | None, path: str) -> Any:
+        """The plain value of one key."""
+        if merged is not None and not merged.is_live:
+            merged = None
+        if merged is not None and merged.broken:
+            return BROKEN
+        if shape.required and (merged is None or merged.is_null):
+            self.required(shape, path)
+            return None
+        if shape.cls is not None or shape.algorithm is not None:
+            is_null = shape.type.nullable and (merged.is_null if merged is not None else shape.default is None)
+            return None if is_null else self.section(shape, merged, path)
+        if shape.labelled is not None:
+            return self.labels(shape, merged, path)
+        if merged is None or (merged.node is None and not merged.is_map):
+            value = BROKEN if shape.default is MISSING else plain_default(shape.default, shape.type)
+        elif merged.is_map:
+            value = self.free_map(shape, merged, path)
+        else:
+            assert merged.node is not None
+            value = self.within(shape, convert(merged.node, shape.type, path, self.fail(merged)), merged, path)
+        return self.append(shape, value, merged, path) if merged is not None and merged.appends else value
+
+    def fail(self, merged: Merged) -> Any:
+        """Notes a mistake of type; of an `-o`, also what it would have replaced."""
+
+        def note(place: Place, key: str, message: str) -> None:
+            below = [s for s in merged.steps[:-1] if s.kind == "set" and s.entry is not None and not s.is_map]
+            is_override = place.file is None and bool(below)
+            notes = [f"{below[-1].place.short} sets it to {spell(below[-1].entry.node)}"] if is_override else []  # type: ignore[union-attr]
+            self.mistakes.add(place, key, message, *notes)
+
+        return note
+
+    def within(self, shape: Shape, value: Any, merged: Merged, path: str) -> Any:
+        """The value, if it is within the bounds of its field."""
+        if isinstance(value, int | float) and (rule := broken_rule(value, shape)):
+            assert merged.node is not None
+            self.fail(merged)(merged.node.place, path, f"must be {rule}, got {value}. Write such a number.")
+            return BROKEN
+        return value
+
+    def append(self, shape: Shape, value: Any, merged: Merged, path: str) -> Any:
+        """The value with what is appended to it."""
+        for entry in merged.appends:
+            if not isinstance(entry.node, Sequence):
+                self.mistakes.add(entry.place, path, f"+ appends a list, got {describe(entry.node)}. Write [...].")
+                return BROKEN
+            if value is BROKEN and merged.node is None:
+                if not self.mistakes.unread:
+                    self.mistakes.add(entry.place, path, "nothing to append to: no value and no default. Write it without +.")
+                return BROKEN
+            more = convert(entry.node, shape.type, path, self.fail(merged))
+            if not isinstance(value, list) and value is not BROKEN:
+                self.mistakes.add(entry.place, path, "+ appends to lists only, and the value is none. Write it without +.")
+                return BROKEN
+            value = BROKEN if BROKEN in (value, more) else [*value, *more]
+        return value
+
+    def free_map(self, shape: Shape, merged: Merged, path: str) -> Any:
+        """A map with any keys."""
+        inner = self.schema.inner(shape, merged, "")
+        if inner is None:
+            self.mistakes.add(merged.place, path, f"expected {shape.type}, got a map. Write one value.")
+            return BROKEN
+        return {key: self.value(inner, child, join(path, key)) for key, child in merged.live.items()}
+
+    def labels(self, shape: Shape, merged: Merged | None, path: str) -> Any:
+        """A map from free labels to component nodes, whose name defaults to the label."""
+        if merged is not None and not merged.is_map:
+            return self.section(shape, merged, path)
+        labels = merged.live if merged is not None else dict.fromkeys(shape.default)
+        inner = {label: self.schema.inner(shape, merged, label) or FREE for label in labels}
+        return {label: self.value(inner[label], child, join(path, label)) for label, child in labels.items()}
+
+    def required(self, shape: Shape, path: str) -> None:
+        """Note what `check` and `train` insist on."""
+        assert shape.declared_by is not None
+        owner, name = shape.declared_by
+        node = path.rsplit(".", 1)[0]
+        place = self.places.get(node, NOWHERE)
+        self.missing.append((place, path, f"{owner.name} ({owner.origin}) needs it: {shape.type}. Set {path}."))
+
+
+RULES: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "minimum": (">=", operator.ge),
+    "exclusiveMinimum": (">", operator.gt),
+    "maximum": ("<=", operator.le),
+    "exclusiveMaximum": ("<", operator.lt),
+}
+
+
+def broken_rule(value: float, shape: Shape) -> str | None:
+    """The bound that a number breaks, in words."""
+    for word, bound in shape.bounds.items():
+        sign, holds = RULES[word]
+        if not isinstance(value, bool) and not holds(value, bound):
+            return f"{sign} {bound:g}"
+    return None
 
 
 def plain_default(value: Any, kind: Type = ANY) -> Any:
@@ -32,162 +221,8 @@ def plain_default(value: Any, kind: Type = ANY) -> Any:
         return [plain_default(item) for item in value]
     if isinstance(value, dict):
         return {key: plain_default(item) for key, item in value.items()}
-    is_float = isinstance(value, int) and not isinstance(value, bool)
-    return (
-        float(value)
-        if is_float and any(m.head == "float" for m in kind.members) and Type("int") not in kind.members
-        else value
-    )
+    heads = {member.head for member in kind.members}
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if is_whole and "float" in heads and "int" not in heads else value
 
 
-class Resolver:
-    """Resolves one merged tree. `named` maps the path of each component node to what it names."""
-
-    def __init__(self, catalog: Catalog, mistakes: Mistakes) -> None:
-        self.catalog, self.mistakes = catalog, mistakes
-        self.named: dict[str, Named] = {}
-        self.missing: list[tuple[Place, str, str]] = []  # what only `check` and `train` insist on
-
-    def fail(self, place: Place, key: str, message: str) -> None:
-        """Note a mistake."""
-        self.mistakes.add(place, key, message)
-
-    def section(self, cls: type[Section], merged: Merged | None, path: str, label: str | None = None) -> Any:
-        """The plain map of a section or component node."""
-        if merged is not None and merged.broken:
-            return BROKEN
-        if merged is not None and merged.children is None and merged.node is not None:
-            self.fail(
-                merged.node.place, path, f"expected a map, got {describe(merged.node)}. Write {{}} or remove the key."
-            )
-            return BROKEN
-        children = (merged.children if merged else None) or {}
-        if issubclass(cls, Component):
-            return self.component(cls, merged, children, path, label)
-        fields = fields_of(cls)
-        for key, child in children.items():
-            if key not in fields:
-                self.unknown(child, key, path, list(fields))
-        return {name: self.field(field, children.get(name), join(path, name)) for name, field in fields.items()}
-
-    def unknown(self, child: Merged, key: str, path: str, known: list[str]) -> None:
-        """A key that the schema does not know."""
-        self.fail(child.place, child.path, f"unknown key. Known here: {', '.join(known)}.")
-
-    def component(
-        self, cls: type[Component], merged: Merged | None, children: dict[str, Merged], path: str, label: str | None
-    ) -> Plain:
-        """The plain map of a component node: name, common fields, options."""
-        fields = dict(fields_of(cls))
-        name_field = fields[cls.NAME_KEY]
-        default = label if label is not None else name_field.default
-        name = self.value(name_field.type, children.get(cls.NAME_KEY), join(path, cls.NAME_KEY), default)
-        place = merged.place if merged else NOWHERE
-        name_node = children[cls.NAME_KEY].node if cls.NAME_KEY in children else None
-        found = self.lookup(cls.KIND, name, name_node.place if name_node else place, join(path, cls.NAME_KEY))
-        self.named[path] = Named(cls.KIND, found, place)
-        result: Plain = {cls.NAME_KEY: name}
-        for key, field in fields.items():
-            if key != cls.NAME_KEY:
-                result[key] = self.field(field, children.get(key), join(path, key))
-        options = {} if cls.KIND == "ALGORITHMS" else {k: c for k, c in children.items() if k not in fields}
-        return {**result, **self.options(found, options, path, place)}
-
-    def lookup(self, kind: str, name: Any, place: Place, key: str) -> Found | None:
-        """What a component's name stands for."""
-        if not isinstance(name, str):
-            return None
-        found = self.catalog.find(kind, name)
-        if not found and place != NOWHERE:
-            self.fail(place, key, f"{name!r} is not in {kind}. Known: {', '.join(self.catalog.names(kind)) or 'none'}.")
-        return found[0] if found else None
-
-    def options(self, found: Found | None, children: dict[str, Merged], path: str, place: Place) -> Plain:
-        """The options of a component, each of its type; without a known component, as read."""
-        if found is None:
-            return {key: self.value(ANY, child, join(path, key), MISSING) for key, child in children.items()}
-        for key, child in children.items():
-            if key not in found.options:
-                self.fail(child.place, join(path, key), f"not an option of {found.name} ({found.origin}).")
-        return {name: self.option(option, children.get(name), path, place) for name, option in found.options.items()}
-
-    def option(self, option: Option, merged: Merged | None, path: str, place: Place) -> Any:
-        """One option; a required one that is not given is null, and missing."""
-        key = join(path, option.name)
-        is_null = (
-            merged is not None
-            and isinstance(merged.node, Scalar)
-            and merged.node.plain
-            and merged.node.text in ("", "~", "null")
-        )
-        if option.required and (merged is None or is_null):
-            self.missing.append((place, key, "required and not set."))
-            return None
-        return self.value(option.type, merged, key, option.default)
-
-    def field(self, field: Field, merged: Merged | None, path: str) -> Any:
-        """One field of a section, within its bounds."""
-        value = self.value(field.type, merged, path, field.default)
-        if isinstance(value, int | float) and field.bounds and merged is not None and merged.node is not None:
-            b = field.bounds
-            if (
-                value < b.get("minimum", value)
-                or value > b.get("maximum", value)
-                or value <= b.get("exclusiveMinimum", value - 1)
-                or value >= b.get("exclusiveMaximum", value + 1)
-            ):
-                self.fail(merged.node.place, path, f"must be {field.rule}, got {value}.")
-                return BROKEN
-        return value
-
-    def value(self, kind: Type, merged: Merged | None, path: str, default: Any) -> Any:
-        """The plain value of one key."""
-        if merged is not None and merged.broken:
-            return BROKEN
-        struct = next((member for member in kind.members if member.head == "struct"), None)
-        absent = merged is None or (merged.node is None and merged.children is None)
-        if struct is not None:
-            null = (
-                merged is not None
-                and isinstance(merged.node, Scalar)
-                and merged.node.plain
-                and merged.node.text in ("", "~", "null")
-            )
-            if kind.nullable and (null or (absent and default is None)):
-                return None
-            return self.section(struct.args[0], merged, path)
-        if kind.head == "dict" and kind.args[0].head == "struct":
-            return self.labels(kind.args[0].args[0], merged, path, default)
-        if merged is None or absent:
-            value = BROKEN if default is MISSING else plain_default(default, kind)
-        elif merged.children is not None:
-            value = self.free_map(kind, merged, path)
-        else:
-            assert merged.node is not None
-            value = convert(merged.node, kind, path, self.fail)
-        for entry in merged.appends if merged else []:
-            if not isinstance(entry.node, Sequence):
-                self.fail(entry.place, path, "+ appends a list. Write [...].")
-            elif isinstance(value, list):
-                value = [*value, *(convert(entry.node, kind, path, self.fail) or [])]
-        return value
-
-    def free_map(self, kind: Type, merged: Merged, path: str) -> Any:
-        """A map with any keys."""
-        assert merged.children is not None
-        inner = next((m.args[0] if m.head == "dict" else ANY for m in kind.members if m.head in ("dict", "Any")), None)
-        if inner is None:
-            self.fail(merged.place, path, f"expected {kind}, got a map.")
-            return BROKEN
-        return {key: self.value(inner, child, join(path, key), MISSING) for key, child in merged.children.items()}
-
-    def labels(self, cls: type[Component], merged: Merged | None, path: str, default: Any) -> Any:
-        """A map from free labels to component nodes, whose name defaults to the label."""
-        if merged is None or (merged.node is None and merged.children is None):
-            return {label: self.section(cls, None, join(path, label), label) for label in default}
-        if merged.children is None:
-            return self.section(cls, merged, path)
-        return {label: self.section(cls, child, join(path, label), label) for label, child in merged.children.items()}
-
-
-assert Unfit  # what conversion raises inside itself
