@@ -250,3 +250,26 @@ def test_one_bad_row_spoils_no_other():
     assert first.ids.tolist() == fourth.ids.tolist() == [0, 1]
     assert "fit no kind" in str(second)
     assert isinstance(third, RowError) and "'x' (U+0078)" in str(third)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("vocabulary", [byte, lambda: bpe([TALK["messages"][1]["content"]] * 9, 280)])
+def test_prompt_is_what_stands_before_the_answer_in_training(name, vocabulary):
+    encoder = RowEncoder(chat_tokenizer(name, vocabulary))
+    row = encoder.encode([{"prompt": "Grüße\n 🦜", "response": "Ärger"}])[0]
+    prompt = encoder.prompt("Grüße\n 🦜")
+    assert prompt == row.ids[: len(prompt)].tolist() and row.trained.tolist().index(True) == len(prompt)
+    messages = [{"role": "user", "content": "Grüße\n 🦜"}]
+    assert encoder.prompt(messages) == prompt
+    assert encoder.prompt([*messages, {"role": "assistant", "content": "Ärger"}, *messages]) != prompt
+
+
+def test_prompt_without_a_template():
+    assert RowEncoder(character(["ab"])).prompt("ba") == [1, 0]
+    beginning = with_added_tokens(character(["ab"]), ["<s>"], bos="<s>")
+    assert RowEncoder(beginning).prompt("ba") == RowEncoder(beginning).prompt("<s>ba") == [2, 1, 0]
+    with pytest.raises(RowError, match="tokenizer without chat template"):
+        RowEncoder(beginning).prompt([{"role": "user", "content": "a"}])
+    both = with_added_tokens(character(["ab"]), ["<e>"], bos="<e>", eos="<e>")
+    assert RowEncoder(both).prompt("ba") == [1, 0]
+    assert encode(both, {"text": "ba"})[0] == [1, 0, 2]

@@ -6,16 +6,18 @@ Masks as in post_training.md 3, packing as in training.md 1.3. Letters: R rows, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import groupby
 
 import numpy as np
 
 from ostinato.data.batches import IGNORE, PADDING, TokenBatch
-from ostinato.data.encoding import TrainedTokens
+from ostinato.data.encoding import RowEncoder, TrainedTokens
 from ostinato.data.formats import DataOptions, SampleFormat
 from ostinato.data.packing import WIDTH_MULTIPLE, one_a_row, pack, padded_width, placements
 from ostinato.data.row_preparation import prepare_rows
 from ostinato.data.row_samples import RowSamples
+from ostinato.data.rows import Message
 from ostinato.data.source import Source
 
 
@@ -70,6 +72,14 @@ class Conversations(SampleFormat):
             text = self.options.tokenizer.decode(item.ids[list(run)].tolist())
             pieces.append(f"⟦{text}⟧" if trained else text)
         return "".join(pieces)
+
+    def encode_prompt(self, prompt: str | Sequence[Message]) -> list[int]:
+        """What a model is given to answer, as in training: through the chat template where there is one."""
+        return self._encoder.prompt(prompt)
+
+    @cached_property
+    def _encoder(self) -> RowEncoder:
+        return RowEncoder(self.options.tokenizer, self.options.train_on)
 
     @property
     def _limit(self) -> int:

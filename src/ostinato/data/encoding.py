@@ -10,8 +10,9 @@ import numpy as np
 
 from ostinato.core.errors import UserError
 from ostinato.data.chat import ChatTemplate, Span, check_nothing_lost
-from ostinato.data.rows import Conversation, PromptResponse, RowError, read_row
+from ostinato.data.rows import Conversation, Message, PromptResponse, RowError, read_row
 from ostinato.data.source import Row
+from ostinato.data.token_edges import TokenEdges
 from ostinato.data.tokenizer import Tokenizer
 
 TrainOn = Literal["assistant", "last_assistant", "all"]
@@ -58,6 +59,8 @@ class RowEncoder:
         source = tokenizer.chat_template
         self._template = None if source is None else ChatTemplate(source, tokenizer.special_tokens)
         self._edges = TokenEdges(tokenizer)
+        # One token that both begins and ends documents (GPT-2) is not put in front.
+        self._bos = None if tokenizer.bos_id in tokenizer.eos_ids else tokenizer.bos_id
 
     def encode(self, rows: Sequence[Row]) -> list[Encoded | RowError]:
         """Each row's sample, or why it has none. Texts are encoded together, on all cores."""
@@ -73,6 +76,16 @@ class RowEncoder:
             self._assemble_or_error(draft, [next(ids) for _ in draft.pieces]) if isinstance(draft, _Draft) else draft
             for draft in drafts
         ]
+
+    def prompt(self, prompt: str | Sequence[Message]) -> list[int]:
+        """What a model is given to answer: the ids that stand before the answer in training."""
+        if self._template is not None:
+            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+            return self._tokenizer.encode(self._template.render(messages, add_generation_prompt=True).text)
+        if not isinstance(prompt, str):
+            raise RowError("messages are no prompt for a tokenizer without chat template. Set tokenizer.chat_template.")
+        ids = self._tokenizer.encode(prompt)
+        return [bos, *ids] if (bos := self._bos) is not None and ids[:1] != [bos] else ids
 
     def _assemble_or_error(self, draft: _Draft, ids: list[list[int]]) -> Encoded | RowError:
         try:
@@ -128,8 +141,8 @@ class RowEncoder:
         return Encoded(whole, trained, draft.remarks)
 
     def _framed(self, ids: np.ndarray, trained: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        bos, eos, ends = self._tokenizer.bos_id, self._tokenizer.eos_id, self._tokenizer.eos_ids
-        if bos is not None and bos not in ends and bos not in ids[:1]:
+        bos, eos, ends = self._bos, self._tokenizer.eos_id, self._tokenizer.eos_ids
+        if bos is not None and bos not in ids[:1]:
             ids, trained = np.concatenate([[bos], ids]), np.concatenate([[False], trained])
         if eos is not None and not (len(ids) and int(ids[-1]) in ends):
             ids, trained = np.concatenate([ids, [eos]]), np.concatenate([trained, [True]])
@@ -155,37 +168,3 @@ class RowEncoder:
             f"{names}); a model so trained never stops. Put the stop token inside the template's "
             "{% generation %} block, and make sure the tokenizer has it (tokenizer.added_tokens)."
         )
-
-
-class TokenEdges:
-    """Where in its text each token lies.
-
-    Byte- and character-level tokenizers give a text back byte by byte, so adding up sizes is exact (the offsets of the
-    `tokenizers` library are not: some processors trim white space). All others: the library's offsets.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._bytes = tokenizer.token_bytes()
-        for index in np.flatnonzero(self._bytes == 0):  # special tokens, which stand for their own spelling here
-            self._bytes[index] = len((tokenizer.token(int(index)) or "").encode())
-        self._exact = tokenizer.is_byte_level or tokenizer.is_character_level
-
-    def tokens_of(self, text: str, ids: np.ndarray, spans: Sequence[Span]) -> list[Span]:
-        """For each span of characters, the range of tokens that lie in it."""
-        if not spans:
-            return []
-        if self._exact:
-            ends = np.cumsum(self._bytes[ids])
-            if len(ids) and ends[-1] == len(text.encode()):
-                to_bytes = (lambda at: at) if text.isascii() else (lambda at: len(text[:at].encode()))
-                bounds = [(to_bytes(start), to_bytes(stop)) for start, stop in spans]
-                return _ranges(ends - self._bytes[ids], ends, bounds)
-        offsets = np.array(self._tokenizer.encode_with_offsets(text)[1], dtype=np.int64).reshape(-1, 2)
-        return _ranges(offsets[:, 0], offsets[:, 1], spans)
-
-
-def _ranges(starts: np.ndarray, ends: np.ndarray, spans: Sequence[Span]) -> list[Span]:
-    first = np.searchsorted(starts, [start for start, _ in spans], side="left")
-    behind = np.searchsorted(ends, [stop for _, stop in spans], side="right")
-    return list(zip(first.tolist(), behind.tolist(), strict=True))

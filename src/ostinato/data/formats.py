@@ -86,6 +86,10 @@ class SampleFormat(ABC):
     def empty(self) -> Batch:
         """A micro-batch that holds no unit: one row, nothing trained, so that all ranks run the same number."""
 
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """Ids of a prompt, laid out as the samples are: what a model trained on them is given to continue."""
+        return self.options.tokenizer.encode(prompt)
+
     @abstractmethod
     def describe(self, item: Item) -> str:
         """One decoded sample with its trained part visible, for receipts and `ostinato data show`."""
