@@ -1,11 +1,15 @@
 """Pre-training samples against the rule read literally, token by token."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ostinato.core.errors import UserError
+from ostinato.data import documents
 from ostinato.data.batches import IGNORE, PADDING
 from ostinato.data.tokenizer_kinds import byte, character
+from ostinato.data.windows import Windows
 
 EOS = 256
 TEXTS = ["abcdefg", "h", "ij", "klmnopqrstuvwxyz0123456789", "AB"]
@@ -174,6 +178,15 @@ def test_rows_that_are_no_text_are_named(windows, rows_source, rows, message):
 def test_an_unknown_character_is_named_with_its_row(windows):
     with pytest.raises(UserError, match=r"row 2: .*'c' \(U\+0063\)"):
         windows(["ab", "abc", "ba"], 4, tokenizer=character(["ab"]))
+
+
+def test_how_documents_are_cut_for_encoding_changes_nothing(windows, rows_source, tmp_path, monkeypatch):
+    texts = ["line one\nline two\n" * 40, "short", "a\nb\nc\n" * 30]
+    form, whole = windows(texts, 10_000)
+    monkeypatch.setattr(documents, "PIECE", 20)
+    monkeypatch.setattr(documents, "BATCH", 50)
+    again = Windows(replace(form.options, cache=tmp_path))
+    assert again.prepare(rows_source([{"text": text} for text in texts]), "train").fingerprint == whole.fingerprint
 
 
 def test_prepared_once(windows, cache):

@@ -98,8 +98,6 @@ def training_nodes(config: Any) -> Mapping[str, Any]:
     node = config.data.train
     if node is None or (node.name is None and not node.sources):
         raise UserError("data.train: not set. Name a dataset: data: {train: {name: text, path: my.txt}}.")
-    if node.name is not None and node.sources:
-        raise UserError(f"data.train: both a dataset ({node.name}) and sources. Keep one of the two.")
     return node.sources or {ONLY: node}
 
 

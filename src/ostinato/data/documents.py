@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,9 +26,9 @@ def prepare_documents(source: Source, tokenizer: Tokenizer, cache: Path, label: 
 
     def fill(writer: TokenWriter) -> dict[str, object]:
         receipt = Receipt(label)
-        end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
-        for ids in _encoded(source, tokenizer, receipt):
-            writer.add(np.concatenate([ids, np.array(end, dtype=ids.dtype)]))
+        end = np.array([] if tokenizer.eos_id is None else [tokenizer.eos_id], dtype=writer.dtype)
+        for ids in _encoded(source, tokenizer, receipt, writer.dtype):
+            writer.add(np.concatenate([ids, end]))
         return receipt.to_dict()
 
     shards = prepared(cache, identity, tokenizer.vocab_size, fill)
@@ -37,7 +38,7 @@ def prepare_documents(source: Source, tokenizer: Tokenizer, cache: Path, label: 
     return shards, receipt
 
 
-def pieces(text: str, size: int = PIECE) -> list[str]:
+def pieces(text: str, size: int) -> list[str]:
     """Consecutive parts of at least `size` characters whose tokens, end to end, are those of the whole.
 
     Cut between a single line break and the visible character after it, where no splitting into words joins the two.
@@ -57,10 +58,26 @@ def _cut(text: str, position: int) -> int | None:
     return None
 
 
-def _encoded(source: Source, tokenizer: Tokenizer, receipt: Receipt) -> Iterator[np.ndarray]:
-    waiting: list[int] = []  # rows whose texts make up a batch
-    texts: list[list[str]] = []
-    characters = 0
+class _Piece(NamedTuple):
+    """A part of the text of a row."""
+
+    row: int
+    text: str
+    last: bool
+
+
+def _encoded(source: Source, tokenizer: Tokenizer, receipt: Receipt, dtype: np.dtype) -> Iterator[np.ndarray]:
+    """The ids of each document; one that is much larger than BATCH is never encoded in one go."""
+    parts: list[np.ndarray] = []
+    for batch in _batches(_pieces(source, tokenizer, receipt)):
+        for piece, ids in zip(batch, _encode(source, tokenizer, batch), strict=True):
+            parts.append(np.array(ids, dtype=dtype))
+            if piece.last:
+                yield parts[0] if len(parts) == 1 else np.concatenate(parts)
+                parts = []
+
+
+def _pieces(source: Source, tokenizer: Tokenizer, receipt: Receipt) -> Iterator[_Piece]:
     cuttable = tokenizer.is_byte_level or tokenizer.is_character_level
     for index in range(len(source)):
         receipt.rows += 1
@@ -69,29 +86,31 @@ def _encoded(source: Source, tokenizer: Tokenizer, receipt: Receipt) -> Iterator
             receipt.drop("empty", source.place(index))
             continue
         receipt.used += 1
-        waiting.append(index)
-        texts.append(pieces(text) if cuttable else [text])
-        characters += len(text)
+        parts = pieces(text, PIECE) if cuttable else [text]
+        yield from (_Piece(index, part, number == len(parts) - 1) for number, part in enumerate(parts))
+
+
+def _batches(parts: Iterable[_Piece]) -> Iterator[list[_Piece]]:
+    batch, characters = [], 0
+    for part in parts:
+        batch.append(part)
+        characters += len(part.text)
         if characters >= BATCH:
-            yield from _flush(source, tokenizer, waiting, texts)
-            waiting, texts, characters = [], [], 0
-    yield from _flush(source, tokenizer, waiting, texts)
+            yield batch
+            batch, characters = [], 0
+    yield batch
 
 
-def _flush(
-    source: Source, tokenizer: Tokenizer, rows: Sequence[int], texts: Sequence[Sequence[str]]
-) -> Iterator[np.ndarray]:
+def _encode(source: Source, tokenizer: Tokenizer, batch: Sequence[_Piece]) -> list[list[int]]:
     try:  # text that spells a special token stays text
-        encoded = iter(tokenizer.encode_batch([part for parts in texts for part in parts], special=False))
+        return tokenizer.encode_batch([piece.text for piece in batch], special=False)
     except UserError:
-        for row, parts in zip(rows, texts, strict=True):  # which row was it?
+        for piece in batch:  # which row was it?
             try:
-                tokenizer.encode_batch(parts, special=False)
+                tokenizer.encode(piece.text, special=False)
             except UserError as error:
-                raise UserError(f"{source.place(row)}: {error}") from error
+                raise UserError(f"{source.place(piece.row)}: {error}") from error
         raise
-    for parts in texts:
-        yield np.concatenate([np.array(next(encoded), dtype=np.int64) for _ in parts])
 
 
 def _text(source: Source, index: int) -> str:

@@ -33,7 +33,7 @@ class StepData:
     count: int
     """How many micro-batches hold samples, over all ranks (M)."""
     data: str
-    """xxh3-64 (16 hex digits) of the step's samples and the content fingerprints: the same on all ranks."""
+    """xxh3-64 (16 hex digits) of the step's samples and their sources' fingerprints: the same on all ranks."""
 
 
 class Loader:
@@ -60,7 +60,6 @@ class Loader:
         self.micro_batch_size, self.accumulation = micro_batch_size, accumulation or 1
         self.rank, self.world_size = rank, world_size
         self.prefetch = prefetch if workers else 0
-        self._contents = "|".join(f"{name}={samples[name].fingerprint}" for name in sorted(samples)).encode()
         self._threads = ThreadPoolExecutor(workers, "loader") if self.prefetch else None
 
     def steps(self, first: int) -> Iterator[StepData]:
@@ -103,8 +102,9 @@ class Loader:
         return self.format.collate(read)
 
     def _hash(self, chosen: Sequence[Sample]) -> str:
-        lines = "\n".join([f"{one.source}:{one.epoch}:{one.index}" for one in chosen])
-        return xxhash.xxh3_64_hexdigest(self._contents + b"\n" + lines.encode())
+        contents = [f"{name}={self.samples[name].fingerprint}" for name in sorted({one.source for one in chosen})]
+        lines = [f"{one.source}:{one.epoch}:{one.index}" for one in chosen]
+        return xxhash.xxh3_64_hexdigest("\n".join(contents + lines).encode())
 
 
 def evaluation_batches(

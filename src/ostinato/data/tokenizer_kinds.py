@@ -25,6 +25,8 @@ def build_tokenizer(node: Any, texts: Texts) -> Tokenizer:
             raise UserError(
                 "tokenizer.path: not set. Give a tokenizer.json or its folder, or use tokenizer.name: byte."
             )
+        if str(node.path).startswith("hub:"):
+            raise UserError(f"tokenizer.path: {node.path} is not fetched. Download it and give the folder.")
         tokenizer = with_added_tokens(Tokenizer.load(Path(node.path)), node.added_tokens)
     elif node.name == "character":
         tokenizer = character(texts(), node.added_tokens)

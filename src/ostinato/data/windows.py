@@ -11,10 +11,10 @@ import numpy as np
 from ostinato.data.batches import IGNORE, PADDING, TokenBatch
 from ostinato.data.documents import prepare_documents
 from ostinato.data.formats import SampleFormat, Samples
+from ostinato.data.packing import padded_width
 from ostinato.data.source import Source
 from ostinato.data.token_samples import DocumentSamples, Window, WindowSamples
 
-ROUND_TO = 64
 SHOWN_CHARACTERS = 400
 
 
@@ -78,7 +78,7 @@ class Windows(SampleFormat):
     def _width(self, longest: int) -> int:
         """Windows are all T wide; documents as wide as the longest, rounded up."""
         most = self.options.sequence_length
-        return most if self.options.packing else min(most, -(-longest // ROUND_TO) * ROUND_TO)
+        return most if self.options.packing else padded_width(longest, most)
 
     @property
     def _padding(self) -> int:
