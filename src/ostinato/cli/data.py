@@ -122,16 +122,22 @@ def step_as_text(seen: dict[str, Any]) -> Iterator[str]:
     samples = sum(map(len, seen["rows"]))
     counts = ", ".join(f"{count:,} {unit}" for unit, count in seen["counts"].items())
     width = "" if seen["width"] is None else f" of {seen['width']:,}, {seen['fill']:.1%} full"
-    yield f"step {seen['step']}: {samples:,} samples in {len(seen['rows']):,} rows{width}; trained on: {counts}"
+    rows = many(len(seen["rows"]), "row")
+    yield f"step {seen['step']}: {many(samples, 'sample')} in {rows}{width}; trained on: {counts}"
     for number, row in enumerate(seen["rows"]):
         if "text" not in row[0]:
-            yield f"... and {len(seen['rows']) - number:,} more rows (--rows 0 shows all)"
+            yield f"... and {many(len(seen['rows']) - number, 'more row')} (--rows 0 shows all)"
             return
-        yield f"\nrow {number}: {len(row)} samples, {sum(entry['tokens'] for entry in row):,} tokens"
+        yield f"\nrow {number}: {many(len(row), 'sample')}, {sum(entry['tokens'] for entry in row):,} tokens"
         for entry in row:
             name = f"{entry['source']} {entry['index']} (epoch {entry['epoch']}, {entry['tokens']:,} tokens)"
             yield f"--- {entry['position']}: {name}  {entry['place']}"
             yield entry["text"]
+
+
+def many(count: int, what: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def coloured(line: str) -> None:
