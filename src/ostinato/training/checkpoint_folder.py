@@ -53,6 +53,7 @@ class Checkpoints:
         before_commit: Callable[[], None] = lambda: None,
         background: bool = True,
         keep_existing: bool = True,
+        writable: bool = True,
     ) -> None:
         self.folder = folder
         self.retention = retention
@@ -65,6 +66,8 @@ class Checkpoints:
         self.failures = 0
         self.thread: threading.Thread | None = None
         self.error: BaseException | None = None
+        if not writable:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in (*folder.glob(".tmp-*"), *folder.glob(".trash-*")):
             shutil.rmtree(leftover, ignore_errors=True)

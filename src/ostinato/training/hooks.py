@@ -13,7 +13,7 @@ from ostinato.core.types import StepOutput
 if TYPE_CHECKING:
     from ostinato.training.trainer import BaseTrainer
 
-Write = Callable[[dict[str, Any]], None]
+Write = Callable[[dict[str, Any], Mapping[str, float]], None]  # (fields of the framework, metrics)
 
 
 class RecordStep:
@@ -27,19 +27,17 @@ class RecordStep:
         perf = {**trainer.perf, "tokens_per_second": output.tokens / seconds if seconds else 0.0}
         if trainer.strategy.device.type == "cuda":
             perf["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        self.write(
-            {
-                "kind": "train",
-                "step": output.step,
-                "loss": output.loss,
-                "grad_norm": output.grad_norm,
-                "learning_rate": output.learning_rate,
-                "tokens": output.tokens,
-                "data": trainer.step_data.data if trainer.step_data else "",
-                **output.metrics,
-                "perf": perf,
-            }
-        )
+        row = {
+            "kind": "train",
+            "step": output.step,
+            "loss": output.loss,
+            "grad_norm": output.grad_norm,
+            "learning_rate": output.learning_rate,
+            "tokens": output.tokens,
+            "data": trainer.step_data.data if trainer.step_data else "",
+            "perf": perf,
+        }
+        self.write(row, output.metrics)
 
 
 class Evaluate:
@@ -58,7 +56,7 @@ class Evaluate:
             return
         if (saver := trainer.parts.saver) is not None:
             saver.evaluated, saver.evaluated_step = metrics, output.step
-        self.write({"kind": "eval", "step": output.step, **metrics})
+        self.write({"kind": "eval", "step": output.step}, metrics)
 
 
 class Average:

@@ -17,7 +17,6 @@ PROMISES = {
     "fast": "same data, order and learning rates; bits may differ from run to run",
     "deterministic": "same bits from run to run and after a resume, on equal hardware, threads and ranks",
 }
-RECORDED_VARIABLES = ("CUBLAS_", "NCCL_", "OMP_", "MKL_", "ONEDNN_", "ATEN_")
 
 
 def prepare_environment() -> None:
@@ -75,37 +74,24 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 
 
 def facts(device: torch.device, tier: str, world: dict[str, Any]) -> dict[str, Any]:
-    """What can change bits: recorded per segment and compared on resume."""
-    import platform
-
-    import numpy
+    """What torch knows of what can change bits; a run records it per segment and compares it on resume."""
     import torch
 
     found = {
-        "torch": torch.__version__,
-        "torch_git": torch.version.git_version,
-        "python": platform.python_version(),
-        "numpy": numpy.__version__,
+        "torch": f"{torch.__version__} ({torch.version.git_version})",
         "cuda": torch.version.cuda,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "mkldnn": torch.backends.mkldnn.is_available(),
-        "threads": torch.get_num_threads(),
-        "interop_threads": torch.get_num_interop_threads(),
+        "devices": [],
+        "cpu": {
+            "capability": torch.backends.cpu.get_cpu_capability(),
+            "mkldnn": torch.backends.mkldnn.is_available(),
+        },
+        "threads": {"intra": torch.get_num_threads(), "inter": torch.get_num_interop_threads()},
+        "optimizer": optimizer_implementation(tier),
         "numerics": tier,
         "world": world,
     }
     if device.type == "cuda":
         found["cudnn"] = torch.backends.cudnn.version()
-        found["driver"] = torch.cuda.driver_version() if hasattr(torch.cuda, "driver_version") else None
-    variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(RECORDED_VARIABLES)}
-    return {**found, "variables": variables}
-
-
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """`torch: 2.12.0 then, 2.13.0 now` for each recorded fact that changed."""
-    return [
-        f"{name}: {before.get(name)} then, {now.get(name)} now"
-        for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
-    ]
+        found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
+        found["devices"] = [torch.cuda.get_device_name(device)]
+    return found

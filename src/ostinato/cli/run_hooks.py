@@ -1,0 +1,63 @@
+"""What a run does after each step, and how it saves: the hooks between a trainer and its run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ostinato.experiment.run import Run
+from ostinato.training import hooks
+from ostinato.training.build import Built
+from ostinato.training.checkpoint_folder import Checkpoints, Retention
+from ostinato.training.saver import Saver
+
+
+def make_saver(built: Built, folder: Path, run: Run | None, event: Callable[..., None]) -> Saver:
+    """The saver of a run. Only rank 0's, which has the `run`, ever writes."""
+    trainer = built.trainer
+    config, logging = trainer.config, trainer.config.logging
+    checkpoints = Checkpoints(
+        folder / "checkpoints",
+        Retention(logging.keep_last, logging.keep_every, logging.keep_best, logging.best_metric, logging.best_mode),
+        event,
+        before_commit=run.check_fence if run else lambda: None,
+        background=logging.background_saves,
+        keep_existing=built.tier != "fast",
+        writable=run is not None,
+    )
+    facts: dict[str, Any] = {
+        "run": {"id": run.id, "name": run.name} if run else {},
+        "hf": hasattr(trainer.model, "hf_config") and trainer.model.hf_config() is not None,
+        "world": trainer.strategy.state(),
+        "numerics": built.tier,
+        "fingerprints": {
+            "config": config.full_hash,
+            "science": config.science_hash,
+            "plan": trainer.parts.data.fingerprint,
+        },
+    }
+    saver = Saver(checkpoints, facts, built.model_files, run.metrics.sync if run else lambda: None)
+    saver.every = logging.save_interval
+    return saver
+
+
+def add_hooks(
+    built: Built, folder: Path, write: hooks.Write, say: Callable[[str], None], show: hooks.Hook | None
+) -> None:
+    """In this order after each step: averages, the row, held-out metrics, samples, the bar, the checkpoint."""
+    trainer, logging, training = built.trainer, built.trainer.config.logging, built.trainer.config.training
+    average = hooks.Average(trainer.model, training.ema_decay) if training.ema_decay else None
+    if average is not None:
+        trainer.add_hook(average)
+    trainer.add_hook(hooks.RecordStep(write))
+    trainer.add_hook(hooks.Evaluate(write, average), every=logging.eval_interval)
+    if trainer.strategy.is_main and logging.samples_interval:
+        from ostinato.training.samples import SampleText
+
+        trainer.add_hook(SampleText(folder / "outputs" / "samples", say), every=logging.samples_interval)
+    if trainer.strategy.is_main and logging.profile:
+        trainer.add_hook(hooks.Profile(str(folder / "logs" / "trace.json"), *logging.profile))
+    if show is not None:
+        trainer.add_hook(show)
+    trainer.add_hook(trainer.saver)

@@ -1,0 +1,168 @@
+"""One run, from a config to its end: trainer and run folder are joined here, and nowhere else."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ostinato.cli.progress import Progress
+from ostinato.cli.run_hooks import add_hooks, make_saver
+from ostinato.cli.words import closing_text, eval_text, opening_text, stopped_text
+from ostinato.core.config import Config
+from ostinato.core.errors import OstinatoError, RefusedError, Stopped
+from ostinato.core.stopping import StopFlag, StopRequested
+from ostinato.core.types import StepOutput
+from ostinato.data.plan import differences
+from ostinato.distributed.strategy import Strategy
+from ostinato.experiment.reading import counting, read_rows
+from ostinato.experiment.run import Run
+from ostinato.training import numerics
+from ostinato.training.build import build
+from ostinato.training.replay import Replay
+
+
+class Session:
+    """Builds, opens the run (rank 0), trains, and ends the run in the right state."""
+
+    def __init__(self, config: Config, strategy: Strategy, stop: StopFlag, overrides: tuple[str, ...]) -> None:
+        self.config, self.strategy, self.stop, self.overrides = config, strategy, stop, overrides
+        self.run_record: Run | None = None  # rank 0's
+        self.replay: Replay | None = None
+        self.progress: Progress | None = None
+
+    def run(self, resume: Path | None, threads: int | None = None) -> Path:
+        """Train to the end and return the run folder. Raises Stopped (exit 75) when asked to stop."""
+        self.built = build(self.config, self.strategy, event=self.event, stop=self.stop, threads=threads)
+        self.trainer = self.built.trainer
+        folder = self.open_run(resume)
+        try:
+            self.prepare(folder, resumed=resume is not None)
+            self.trainer.train()
+        except StopRequested as request:
+            self.trainer.save_checkpoint(wait=True)
+            state = "interrupted" if request.number == signal.SIGINT else "preempted"
+            self.end(state, signal=request.number, exit_code=75)
+            self.strategy.share(None)  # nobody leaves before rank 0 has saved
+            raise Stopped(stopped_text(folder, self.trainer.global_step, request)) from None
+        except BaseException as error:
+            code = error.exit_code if isinstance(error, OstinatoError) else 1
+            self.end("failed", reason=str(error) or type(error).__name__, exit_code=code, error=error)
+            raise
+        self.end("completed", exit_code=0)
+        if self.run_record is not None:
+            print(closing_text(folder), flush=True)
+        return folder
+
+    def open_run(self, resume: Path | None) -> Path:
+        """Rank 0 creates or claims the run; all ranks learn its folder, or its mistake."""
+        answer: Any = None
+        if self.strategy.is_main:
+            try:
+                if resume is None:
+                    run = Run.create(self.config, command=sys.argv, overrides=self.overrides, **self.birth())
+                else:
+                    run = Run.resume(resume, self.config, command=sys.argv, overrides=self.overrides)
+                self.run_record, answer = run, run.folder
+            except OstinatoError as error:
+                answer = error
+        answer = self.strategy.share(answer)
+        if isinstance(answer, OstinatoError):
+            raise answer
+        return answer
+
+    def birth(self) -> dict[str, Any]:
+        """What is known of the run before its first step, for `metadata.json`."""
+        data, origin = self.trainer.parts.data, self.built.origin
+        sources = [
+            {"name": name, "rows": s.receipt.rows, "used": s.receipt.used, "fingerprint": s.fingerprint}
+            for name, s in data.train.items()
+        ]
+        return {
+            "numerics": self.built.tier,
+            "data": {"plan": data.fingerprint, "identity": data.identity, "sources": sources},
+            "tokenizer": {"fingerprint": data.tokenizer.fingerprint},
+            "lineage": {"init_from": origin.lineage if origin else None, "reproduces": None, "sweep": None},
+        }
+
+    def prepare(self, folder: Path, *, resumed: bool) -> None:
+        """Checkpoints, hooks, the resumed state, the receipt; then the run is running."""
+        run, trainer = self.run_record, self.trainer
+        trainer.parts.saver = make_saver(self.built, folder, run, self.event)
+        add_hooks(self.built, folder, self.write, self.say, self.show if run else None)
+        if resumed and run is not None:
+            self.check_data(run.metadata["data"]["identity"])
+        step = trainer.load_checkpoint() if resumed else 0
+        if run is None:
+            return
+        print(opening_text(self.built, folder, step if resumed else None), flush=True)
+        self.open_replay(folder, step)
+        facts = numerics.facts(self.strategy.device, self.built.tier, self.strategy.state())
+        self.judge_environment(run.record_environment(facts))
+        run.start(step=step, world=self.strategy.state())
+        self.progress = Progress(trainer.total_steps, step, self.config.logging.log_interval)
+
+    def check_data(self, before: Mapping[str, Any]) -> None:
+        """Refuse to go on with other data than the run began with, naming what differs."""
+        if found := differences(before, self.trainer.parts.data.identity):
+            raise RefusedError("the data is not what this run began with:\n  " + "\n  ".join(found))
+
+    def open_replay(self, folder: Path, step: int) -> None:
+        """Rows written beyond the checkpoint will be compared when their steps come again."""
+        exact, policy = self.built.tier != "fast", self.config.training.on_replay_mismatch
+        if policy == "auto":
+            policy = "stop" if exact else "warn"
+        old = [row for row in counting(read_rows(folder)) if row["step"] > step and row["kind"] in ("train", "eval")]
+        self.replay = Replay(old, exact=exact, policy=policy, report=self.replay_mismatch)
+
+    def judge_environment(self, changes: list[dict[str, Any]]) -> None:
+        """Another environment may give other bits: say so or stop, as `training.on_environment_change` wants."""
+        if not changes:
+            return
+        text = "; ".join(f"{change['name']}: {change['old']} then, {change['new']} now" for change in changes)
+        if self.config.training.on_environment_change == "stop":
+            raise RefusedError(f"the environment changed since the run's last segment: {text}")
+        print(f"warning: the environment changed, bits may differ: {text}", file=sys.stderr)
+        if self.replay is not None and self.config.training.on_replay_mismatch == "auto":
+            self.replay.policy = "warn"
+
+    # ---- while it lasts
+
+    def write(self, row: dict[str, Any], metrics: Mapping[str, float]) -> None:
+        """A row of metrics (rank 0), compared with the one it replays."""
+        run = self.run_record
+        if run is None:
+            return
+        run.status.step = row["step"]
+        run.metrics.write(row, metrics)
+        if row["kind"] == "eval":
+            self.say(eval_text(row["step"], metrics))
+        if self.replay is not None:
+            self.replay.check({**row, **metrics})
+
+    def show(self, trainer: Any, output: StepOutput) -> None:
+        if self.progress is not None:
+            self.progress(trainer, output)
+
+    def say(self, text: str) -> None:
+        if self.progress is not None:
+            self.progress.say(text)
+
+    def event(self, name: str, step: int, **fields: Any) -> None:
+        """Record what happened, and say what the user should know."""
+        if self.run_record is not None:
+            self.run_record.event(name, step, **fields)
+        if name not in ("checkpoint_saved",):
+            print(f"warning: {name} at step {step}: {', '.join(map(str, fields.values()))}", file=sys.stderr)
+
+    def replay_mismatch(self, step: int, text: str) -> None:
+        self.event("replay_mismatch", step, problem=text)
+
+    def end(self, state: str, **fields: Any) -> None:
+        """Close the bar and the run, once."""
+        if self.progress is not None:
+            self.progress.close()
+        if self.run_record is not None:
+            self.run_record.finish(state, **fields)
