@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ostinato.cli.data import coloured, command
+from ostinato.cli.data import command
+from ostinato.cli.data_step import coloured
 from ostinato.core.errors import RefusedError, UserError
 
 ROWS = [{"question": f"{a} + {a}?", "answer": f"{'so ' * a}{2 * a}"} for a in range(1, 9)]

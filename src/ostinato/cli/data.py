@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from ostinato.data.build import Data
     from ostinato.data.formats import Samples
     from ostinato.data.tokens import TokenShards
-
-TRAINED = re.compile("(⟦.*?⟧)", re.DOTALL)
 
 
 def takes_config(function: Callable[..., None]) -> Callable[..., None]:
@@ -68,8 +65,9 @@ def inspect(config: str, overrides: tuple[str, ...], as_json: bool, verify: bool
 @click.option("--rows", default=4, show_default=True, type=click.IntRange(min=0), help="Rows to decode; 0: all.")
 def show(config: str, overrides: tuple[str, ...], as_json: bool, step: int, rows: int) -> None:
     """Print the samples of a step as they lie in its rows, decoded, what is trained on in colour or in ⟦ ⟧."""
-    data = open_config_data(config, overrides)
-    seen = step_as_seen(data, step, rows)
+    from ostinato.cli.data_step import coloured, step_as_seen, step_as_text
+
+    seen = step_as_seen(open_config_data(config, overrides), step, rows)
     if as_json:
         return print_json(seen)
     write = coloured if sys.stdout.isatty() else click.echo
@@ -87,66 +85,6 @@ def open_config_data(path: str, overrides: Sequence[str]) -> Data:
     if config.algorithm.name is None:
         raise UserError(f"{path}: algorithm.name: not set. It decides what samples look like: -o algorithm.name=sft.")
     return open_data(config, ALGORITHMS.get(config.algorithm.name).sample_format)
-
-
-def step_as_seen(data: Data, step: int, limit: int) -> dict[str, Any]:
-    """What a step trains on, as plain values; the first `limit` rows with their text (0: all)."""
-    samples = data.plan.samples(step)
-    items = [data.train[sample.source][sample.index] for sample in samples]
-    lengths = [data.train[sample.source].length(sample.index) for sample in samples]
-    layout = data.format.layout(lengths)
-    batch = data.format.collate([[items[position] for position in row] for row in layout])
-    columns = getattr(batch, "tokens", None)
-    shown = layout[:limit] if limit else layout
-    rows = []
-    for row in layout:
-        entries = []
-        for position in row:
-            source, epoch, index = samples[position]
-            entry = {"position": position, "source": source, "epoch": epoch, "index": index}
-            entry |= {"place": data.train[source].place(index), "tokens": lengths[position]}
-            entries.append(entry | ({"text": data.format.describe(items[position])} if row in shown else {}))
-        rows.append(entries)
-    return {
-        "step": step,
-        "counts": batch.counts(),
-        "tokens": sum(lengths),
-        "width": None if columns is None else columns.shape[1],
-        "fill": None if columns is None else sum(lengths) / columns.numel(),
-        "rows": rows,
-    }
-
-
-def step_as_text(seen: dict[str, Any]) -> Iterator[str]:
-    """Lines of what `step_as_seen` gave."""
-    samples = sum(map(len, seen["rows"]))
-    counts = ", ".join(f"{count:,} {unit}" for unit, count in seen["counts"].items())
-    width = "" if seen["width"] is None else f" of {seen['width']:,}, {seen['fill']:.1%} full"
-    rows = many(len(seen["rows"]), "row")
-    yield f"step {seen['step']}: {many(samples, 'sample')} in {rows}{width}; trained on: {counts}"
-    for number, row in enumerate(seen["rows"]):
-        if "text" not in row[0]:
-            yield f"... and {many(len(seen['rows']) - number, 'more row')} (--rows 0 shows all)"
-            return
-        yield f"\nrow {number}: {many(len(row), 'sample')}, {sum(entry['tokens'] for entry in row):,} tokens"
-        for entry in row:
-            name = f"{entry['source']} {entry['index']} (epoch {entry['epoch']}, {entry['tokens']:,} tokens)"
-            yield f"--- {entry['position']}: {name}  {entry['place']}"
-            yield entry["text"]
-
-
-def many(count: int, what: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def coloured(line: str) -> None:
-    """Print to a terminal: what is trained on in green, without its brackets."""
-    from rich.console import Console
-    from rich.text import Text
-
-    pieces = [(piece[1:-1], "bold green") if piece[:1] == "⟦" else (piece, "") for piece in TRAINED.split(line)]
-    Console(highlight=False, soft_wrap=True).print(Text.assemble(*pieces))
 
 
 def parts_of(data: Data) -> list[Samples]:
