@@ -105,6 +105,8 @@ def test_what_cannot_be_shown(project):
         run("show", "part.yaml")
     with pytest.raises(UserError, match=r"qa.jsonl:1: the keys question, answer fit no kind.*prompt: question"):
         run("prepare", "sft.yaml", "-o", "data.train.columns=null")
+    wrong = CliRunner().invoke(command, ["show", "sft.yaml", "--json", "-o", "data.packin=true"])
+    assert wrong.exit_code == 2 and [mistake["key"] for mistake in json.loads(wrong.stdout)] == ["data.packin"]
     assert CliRunner().invoke(command, ["show", "sft.yaml", "--step", "0"]).exit_code == 2
 
 

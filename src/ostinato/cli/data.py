@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,7 +33,7 @@ def command() -> None:
 @takes_config
 def prepare(config: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Tokenise a config's data into the cache, once, and print the receipts."""
-    data = open_config_data(config, overrides)
+    data = open_config_data(config, overrides, as_json)
     if as_json:
         print_json({**summary(data), "sources": [about(part) for part in parts_of(data)]})
     else:
@@ -45,7 +45,7 @@ def prepare(config: str, overrides: tuple[str, ...], as_json: bool) -> None:
 @click.option("--verify", is_flag=True, help="Hash every byte of the prepared files.")
 def inspect(config: str, overrides: tuple[str, ...], as_json: bool, verify: bool) -> None:
     """Print fingerprints, sizes and receipts; exit code 3 where a prepared file is damaged."""
-    data = open_config_data(config, overrides)
+    data = open_config_data(config, overrides, as_json)
     if verify:
         verify_shards(data)
     if as_json:
@@ -67,7 +67,7 @@ def show(config: str, overrides: tuple[str, ...], as_json: bool, step: int, rows
     """Print the samples of a step as they lie in its rows, decoded, what is trained on in colour or in ⟦ ⟧."""
     from ostinato.cli.data_step import coloured, step_as_seen, step_as_text
 
-    seen = step_as_seen(open_config_data(config, overrides), step, rows)
+    seen = step_as_seen(open_config_data(config, overrides, as_json), step, rows)
     if as_json:
         return print_json(seen)
     write = coloured if sys.stdout.isatty() else click.echo
@@ -75,13 +75,13 @@ def show(config: str, overrides: tuple[str, ...], as_json: bool, step: int, rows
         write(line)
 
 
-def open_config_data(path: str, overrides: Sequence[str]) -> Data:
-    """The data of a config, as its algorithm wants it."""
-    from ostinato.core.config import load_config
+def open_config_data(path: str, overrides: tuple[str, ...], as_json: bool) -> Data:
+    """The data of a config, as its algorithm wants it. With JSON asked for, mistakes of the config are JSON too."""
+    from ostinato.cli.config import load
     from ostinato.core.registry import ALGORITHMS
     from ostinato.data.build import open_data
 
-    config = load_config(path, overrides)
+    config = load(path, overrides, as_json)
     if config.algorithm.name is None:
         raise UserError(f"{path}: algorithm.name: not set. It decides what samples look like: -o algorithm.name=sft.")
     return open_data(config, ALGORITHMS.get(config.algorithm.name).sample_format)
