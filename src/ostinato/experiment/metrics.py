@@ -101,16 +101,13 @@ class Metrics:
     def _flush(self) -> OSError | None:
         """Write what is pending; a row goes in whole or not at all."""
         while self._pending:
-            line = self._pending[0]
+            line, written = self._pending[0], 0
             try:
-                written = os.write(self._descriptor, line)
-                if written != len(line):  # the disk is full: take the fragment back, the next try says the reason
-                    os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
-                    written = os.write(self._descriptor, line)
-                    if written != len(line):
-                        os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
-                        return OSError(28, os.strerror(28))
+                while written < len(line):  # once, but for a full disk, whose second answer says the reason
+                    written += os.write(self._descriptor, line[written:])
             except OSError as error:
+                if written:  # take the fragment back
+                    os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
                 return error
             self._pending.pop(0)
         return None

@@ -16,6 +16,7 @@ from ostinato.experiment.claims import claim, is_alive, newest_segment
 from ostinato.experiment.creation import plain, segment_record
 from ostinato.experiment.reading import read_json, read_or_empty
 from ostinato.experiment.secrets import leaves, refuse_secrets
+from ostinato.experiment.status import ENDED
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ def claim_next(
 ) -> tuple[Config, int]:
     """The config to go on with, and the number of the segment that is now this process's."""
     metadata = read_metadata(folder)
-    if read_or_empty(folder / "status.json").get("state") == "completed":
+    status = read_or_empty(folder / "status.json")
+    if status.get("state") == "completed":
         raise Completed(f"{metadata['name']} is completed ({folder}): nothing to do.")
     config = load_config(folder / "config.yaml")
     changed: list[dict[str, Any]] = []
@@ -40,7 +42,8 @@ def claim_next(
         changed = check_same_question(config, requested, metadata["name"])
         config = requested
     number, owner = newest_segment(folder)
-    if is_alive(folder, number, owner):
+    released = status.get("state") in ENDED and status.get("segment") == number
+    if not released and is_alive(folder, number, owner):
         raise UserError(alive_message(folder, owner))
     record = segment_record(number + 1, command, overrides, config_changes=plain(changed))
     if not claim(folder, number + 1, record):
