@@ -15,6 +15,7 @@ from ostinato.data.conversations import Conversations
 from ostinato.data.encoding import TrainedTokens
 from ostinato.data.formats import DataOptions
 from ostinato.data.jsonl import Jsonl
+from ostinato.data.loader import evaluation_batches
 from ostinato.data.tokenizer_kinds import byte, character
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k_train.jsonl"
@@ -106,6 +107,30 @@ def test_packing_changes_no_label_and_loses_no_token(form):
         assert (batch.labels[batch.documents == PADDING] == X).all()
         assert batch.counts() == alone.counts()
         assert batch.counts()["tokens"] == sum(int(one.trained.sum()) for one in items)
+
+
+def test_evaluation_counts_the_same_tokens_packed_or_not(form):
+    draw = random.Random(5)
+    rows = Rows([qa("a" * draw.randint(1, 20), "b" * draw.randint(1, 30)) for _ in range(50)])
+    for packing in (True, False):
+        made = form(packing=packing)
+        samples = made.prepare(rows, "validation")
+        for size in (1, 3, 50):
+            for ranks in (1, 2):
+                batches = [b for rank in range(ranks) for b in evaluation_batches(samples, made, size, rank, ranks)]
+                counts = [batch.counts() for batch in batches]
+                assert sum(count["tokens"] for count in counts) == samples.receipt.trained_tokens
+                assert sum(count["sequences"] for count in counts) == 50
+                if packing:
+                    held = sum(int((batch.documents != PADDING).sum()) for batch in batches)
+                    assert held == samples.receipt.tokens
+
+
+def test_remarks_are_in_the_receipt(form):
+    rows = Rows([qa("a", "b"), qa("<|im_end|>", "b")])
+    receipt = form(byte()).prepare(rows, "train").receipt
+    assert list(receipt.remarks.values()) == [1] and list(receipt.places.values()) == [["rows:2"]]
+    assert "  1 rows: a message spells a special token" in receipt.render()
 
 
 def test_pad_id_equal_to_the_end_id_masks_no_end(form):

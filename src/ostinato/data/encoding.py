@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,6 +17,7 @@ from ostinato.data.token_edges import TokenEdges
 from ostinato.data.tokenizer import Tokenizer
 
 TrainOn = Literal["assistant", "last_assistant", "all"]
+SPELLS_SPECIAL = "a message spells a special token, which is read as that token"
 REASONING_LEFT_OUT = "reasoning left out by the chat template"
 
 
@@ -59,6 +61,8 @@ class RowEncoder:
         source = tokenizer.chat_template
         self._template = None if source is None else ChatTemplate(source, tokenizer.special_tokens)
         self._edges = TokenEdges(tokenizer)
+        names = (tokenizer.token(int(index)) for index in np.flatnonzero(tokenizer.token_bytes() == 0))
+        self._special = re.compile("|".join(re.escape(name) for name in names if name) or "(?!)")
         # One token that both begins and ends documents (GPT-2) is not put in front.
         self._bos = None if tokenizer.bos_id in tokenizer.eos_ids else tokenizer.bos_id
 
@@ -122,6 +126,8 @@ class RowEncoder:
             wanted = [number for number in chosen if number not in chat.context]
             text, spans = self._template.spans(chat.messages, wanted, chat.tools)
         remarks = [REASONING_LEFT_OUT] if check_nothing_lost(chat.messages, text) else []
+        if any(self._special.search(message["content"]) for message in chat.messages):
+            remarks.append(SPELLS_SPECIAL)
         return _Draft([_Piece(text, spans)], framed=False, remarks=remarks)
 
     def _assemble(self, draft: _Draft, ids: list[list[int]]) -> Encoded:
