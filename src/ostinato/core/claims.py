@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ostinato.core.convert import scalar_value
 from ostinato.core.layers import Layer
 from ostinato.core.mistakes import Place
 from ostinato.core.nodes import Entry, Map, Node, Scalar, Sequence
+from ostinato.core.scalar_types import scalar_value
 from ostinato.core.scalars import write_key
 
 LONGEST = 60

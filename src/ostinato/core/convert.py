@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from ostinato.core.annotations import ANY, Type
-from ostinato.core.mistakes import Place, nearest
+from ostinato.core.mistakes import Place
 from ostinato.core.nodes import Map, Node, Scalar, Sequence, join
-from ostinato.core.scalars import Plain, read_plain, write_scalar
+from ostinato.core.scalar_types import SCALARS, YAML_TYPES, Unfit, scalar_value, spelled
 
 Fail = Callable[[Place, str, str], None]  # place, key, message
-YAML_TYPES = {bool: "bool", int: "int", float: "float", str: "str", type(None): "None"}
-NOT_BOOLS = {
-    "on": "true",
-    "yes": "true",
-    "y": "true",
-    "1": "true",
-    "off": "false",
-    "no": "false",
-    "n": "false",
-    "0": "false",
-}
-
-
 class _Broken:
     def __repr__(self) -> str:
         return "BROKEN"
 
 
 BROKEN: Any = _Broken()  # a value that a mistake took away
-
-
-class Unfit(Exception):
-    """A node that is no value of the type."""
-
-
-def scalar_value(node: Scalar) -> Plain:
-    """A scalar as YAML reads it."""
-    return read_plain(node.text) if node.plain else node.text
 
 
 def describe(node: Node) -> str:
@@ -80,8 +57,8 @@ def convert(node: Node, kind: Type, path: str, fail: Fail) -> Any:
 
 def _message(node: Node, kind: Type, reason: str) -> str:
     if kind.head == "list" and isinstance(node, Scalar):
-        reason = reason or f" Write [{node.text}]."
-    return f"expected {kind}, got {describe(node)}{reason or '.'}"
+        reason = reason or f". Write [{node.text}]."
+    return f"expected {kind}, got {describe(node)}{reason}"
 
 
 def _items(node: Sequence, kind: Type, path: str, fail: Fail) -> Any:
@@ -127,84 +104,8 @@ def is_exactly(node: Node, kind: Type) -> bool:
     if isinstance(node, Map):
         return kind.head in ("dict", "struct")
     if kind.head == "Literal":
-        return any(_spelled(value) == node.text and type(value) is type(scalar_value(node)) for value in kind.args)
+        return any(spelled(value) == node.text and type(value) is type(scalar_value(node)) for value in kind.args)
     return YAML_TYPES[type(scalar_value(node))] == kind.head
-
-
-def _text(node: Scalar, kind: Type) -> str:
-    if scalar_value(node) is None:
-        raise Unfit
-    return node.text
-
-
-def _number(node: Scalar) -> int | float:
-    value = scalar_value(node)
-    if isinstance(value, str) and value:
-        value = read_plain(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unfit
-    if not math.isfinite(value):
-        raise Unfit(". Write a finite number.")
-    return value
-
-
-def _int(node: Scalar, kind: Type) -> int:
-    value = _number(node)
-    if value != int(value):
-        raise Unfit(". Write a whole number.")
-    return int(value)
-
-
-def _float(node: Scalar, kind: Type) -> float:
-    try:
-        return float(_number(node))
-    except OverflowError:
-        raise Unfit(". Write a finite number.") from None
-
-
-def _bool(node: Scalar, kind: Type) -> bool:
-    value = scalar_value(node)
-    if isinstance(value, bool):
-        return value
-    meant = NOT_BOOLS.get(node.text.lower())
-    raise Unfit(f". Write {meant}." if meant else ". Write true or false.")
-
-
-def _none(node: Scalar, kind: Type) -> None:
-    if scalar_value(node) is not None:
-        raise Unfit
-
-
-def _spelled(value: Any) -> str:
-    return value if isinstance(value, str) else write_scalar(value)
-
-
-def _literal(node: Scalar, kind: Type) -> Any:
-    for value in kind.args:
-        if _spelled(value) == node.text:
-            return value
-    texts = [_spelled(value) for value in kind.args]
-    guess = nearest(node.text, texts)
-    raise Unfit(f". Write one of {', '.join(texts)}." + (f" Did you mean {guess}?" if guess else ""))
-
-
-def _any(node: Scalar, kind: Type) -> Plain:
-    value = scalar_value(node)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise Unfit(". Write a finite number.")
-    return value
-
-
-SCALARS: dict[str, Callable[[Scalar, Type], Any]] = {
-    "str": _text,
-    "Path": _text,
-    "int": _int,
-    "float": _float,
-    "bool": _bool,
-    "None": _none,
-    "Literal": _literal,
-    "Any": _any,
-}
 
 
 def fits(value: Any, kind: Type) -> bool:

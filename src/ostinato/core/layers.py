@@ -10,8 +10,9 @@ from pathlib import Path
 from ostinato.core.catalog import PACKAGE, shown
 from ostinato.core.frozen import prove
 from ostinato.core.mistakes import NOWHERE, Mistakes, Place, nearest
-from ostinato.core.nodes import Map, Scalar, Sequence, Source, read_text
+from ostinato.core.nodes import Map, Scalar, Sequence
 from ostinato.core.overrides import read_override
+from ostinato.core.reader import Source, read_text
 from ostinato.core.renamed import move_renamed
 from ostinato.core.variables import BadVariable, expand_text
 

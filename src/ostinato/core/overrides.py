@@ -7,7 +7,8 @@ import re
 import yaml
 
 from ostinato.core.mistakes import Mistakes, Place
-from ostinato.core.nodes import LOADER, Entry, Map, Node, Reader, Scalar, Source, TooLarge, read_key, refuse_tags
+from ostinato.core.nodes import Entry, Map, Node, Scalar
+from ostinato.core.reader import LOADER, Reader, Source, TooLarge, read_key, refuse_tags
 
 PART = re.compile(r'"([^"]*)"([+!]?)|([^".]*)')
 
@@ -28,7 +29,9 @@ def read_override(text: str, number: int, mistakes: Mistakes) -> Map | None:
         return None
     deletes = parts[-1][1] == "~"
     path = ".".join(name for name, _ in parts)
-    if equals and deletes:
+    if path in ("_base_", "_hash_"):
+        mistakes.add(place, path, "stands at the top of a file only. Write it there.")
+    elif equals and deletes:
         mistakes.add(place, path, f"~ deletes and takes no value. Write -o '{key}'.")
     elif not equals and not deletes:
         mistakes.add(place, path, f"an override sets a value. Write -o {key}=VALUE.")

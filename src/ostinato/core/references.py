@@ -103,9 +103,9 @@ class Settler:
             return
         common = set(fields_of(shape.component)) if shape.component is not None else None
         name_key = shape.component.NAME_KEY if shape.component is not None else ""
-        layer = next((step.layer for step in merged.steps if step.place.short == merged.place.short), 0)
+        claims = [s for s in merged.steps if s.entry is not None and reference_of(s.entry.node) == target]
         for key, child in (copy.children or {}).items():
-            _mark(child, key, join(target, key), layer, merged.place)
+            _mark(child, key, join(target, key), claims[-1])
         if common is not None and name_key in own:
             self.leaf(own[name_key], FREE)
             before, after = (copy.children or {}).get(name_key), own[name_key]
@@ -170,10 +170,10 @@ def _has_default(shape: Shape, inner: Shape, key: str, merged: Merged | None) ->
     return inner.declared_by is not None or inner.algorithm is not None or inner.cls is not None
 
 
-def _mark(merged: Merged, key: str, target: str, layer: int, place: Place) -> None:
-    """The history of a copied key begins with the reference, as if each key were referred to."""
+def _mark(merged: Merged, key: str, target: str, claim: Claim) -> None:
+    """The history of a copied key begins with the reference, as if each key were referred to by itself."""
     merged.settled = True
-    entry = Entry(key, "", place, Scalar(f"${{ref:{target}}}", True, place))
-    merged.steps = [Claim(layer, "set", place, entry)]
+    entry = Entry(key, "", claim.place, Scalar(f"${{ref:{target}}}", True, claim.place))
+    merged.steps = [Claim(claim.layer, "set", claim.place, entry)]
     for inner, child in (merged.children or {}).items():
-        _mark(child, inner, join(target, inner), layer, place)
+        _mark(child, inner, join(target, inner), claim)

@@ -55,24 +55,20 @@ class Resolver:
         assert known is not None
         live = merged.live if merged is not None else {}
         for key, child in live.items():
-            if key not in known:
-                self.unknown(shape, merged, key, child, path)
+            if key not in known and merged is not None:
+                self.unknown(shape, merged, child)
         return {key: self.value(inner, live.get(key), join(path, key)) for key, inner in known.items()}
 
-    def unknown(self, shape: Shape, merged: Merged | None, key: str, child: Merged, path: str) -> None:
+    def unknown(self, shape: Shape, merged: Merged, child: Merged) -> None:
         """Note a key that the schema does not know, wherever it is written."""
-        assert merged is not None
-        if shape is ROOT and self.mistakes.unread and not self.schema.catalog.plugins:
-            pass  # the section may be of an algorithm in a plugin that an unread file names; still unknown here
-        if shape is ROOT and key == chosen_algorithm(self.root):
+        if shape is ROOT and child.path == chosen_algorithm(self.root):
             return  # the algorithm's name is the mistake
-        written = [step for step in child.steps if step.kind != "dropped" and step.entry is not None]
-        while not shape.component and child.is_map and len(child.live) == 1 and written and written[0].place.file is None:
-            deeper = next(iter(child.live))  # of an `-o` the whole KEY is meant
-            key, child = f"{key}.{deeper}", child.live[deeper]
-        text, notes = unknown_key(self.schema, self.root, shape, merged, key, path)
-        for place in dict.fromkeys(step.place for step in written) or [child.place]:
-            self.mistakes.add(place, f"{path}.{key}" if path else key, text, *(n for n in notes if not n.startswith(place.short)))
+        written = [step.place for step in child.steps if step.kind != "dropped"] or [child.place]
+        while shape.component is None and child.is_map and len(child.live) == 1 and written[0].file is None:
+            child = next(iter(child.live.values()))  # of an `-o` the whole KEY is meant
+        text, notes = unknown_key(self.schema, self.root, shape, merged, child.path)
+        for place in dict.fromkeys(written):
+            self.mistakes.add(place, child.path, text, *(note for note in notes if not note.startswith(place.short)))
 
     def component(self, shape: Shape, merged: Merged | None, path: str) -> None:
         """Find what a component node names."""

@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ostinato.core.fields import Component, Section, option
+from ostinato.core.component_nodes import (
+    Algorithm,
+    Dataset,
+    Distributed,
+    Evaluator,
+    Model,
+    Optimizer,
+    Reward,
+    Scheduler,
+    Tracker,
+    TrainingData,
+)
+from ostinato.core.fields import Section, option
 
 # An old key is moved to the new one when its file is read: with a warning, or silently (a second spelling).
 RENAMED = {
@@ -33,22 +45,6 @@ class Experiment(Section):
 
 
 @dataclass(frozen=True)
-class Adapter(Component):
-    """A model that wraps another one, e.g. `lora`."""
-
-    KIND = "MODELS"
-
-
-@dataclass(frozen=True)
-class Model(Component):
-    """The network."""
-
-    KIND = "MODELS"
-    init_from: str | None = option(None, "run:NAME[@step], a folder, hub:ORG/NAME[@REVISION]; null: fresh weights")
-    adapter: Adapter | None = option(None, "what to train instead of all weights, e.g. lora")
-
-
-@dataclass(frozen=True)
 class Tokenizer(Section):
     """How text becomes tokens."""
 
@@ -57,29 +53,6 @@ class Tokenizer(Section):
     vocab_size: int = option(4096, "of bpe", exclusiveMinimum=0)
     chat_template: str | None = option(None, "a shipped name or a file; null: the tokenizer's own")
     added_tokens: list[str] = option([], "special tokens to add")
-
-
-@dataclass(frozen=True)
-class Dataset(Component):
-    """A source of rows."""
-
-    KIND = "DATASETS"
-
-
-@dataclass(frozen=True)
-class WeightedDataset(Component):
-    """A source in a mixture."""
-
-    KIND = "DATASETS"
-    weight: float = option(1.0, "its share of the samples, relative to the others'", minimum=0)
-
-
-@dataclass(frozen=True)
-class TrainingData(Component):
-    """What is trained on: one source, or a mixture."""
-
-    KIND = "DATASETS"
-    sources: dict[str, WeightedDataset] = option({}, "a mixture, instead of `name`")
 
 
 @dataclass(frozen=True)
@@ -101,13 +74,6 @@ class Data(Section):
     stages: list[dict[str, Any]] = option([], "weights that change: {from_step, weights}")
     workers: int = option(2, "loader threads", science=False, minimum=0)
     prefetch: int = option(2, "steps assembled ahead", science=False, minimum=0)
-
-
-@dataclass(frozen=True)
-class Algorithm(Component):
-    """The method; its options are in the top-level section that bears its name."""
-
-    KIND = "ALGORITHMS"
 
 
 @dataclass(frozen=True)
@@ -135,32 +101,6 @@ class Training(Section):
 
 
 @dataclass(frozen=True)
-class Optimizer(Component):
-    """How gradients change weights."""
-
-    KIND = "OPTIMIZERS"
-    name: str = option("adamw", "which optimizer")
-
-
-@dataclass(frozen=True)
-class Scheduler(Component):
-    """The learning rate over the steps."""
-
-    KIND = "SCHEDULERS"
-    name: str = option("cosine", "which schedule")
-    warmup_steps: int = option(0, "steps of linear rise to the peak", minimum=0)
-
-
-@dataclass(frozen=True)
-class Distributed(Component):
-    """How the work is spread over processes."""
-
-    KIND = "STRATEGIES"
-    NAME_KEY = "strategy"
-    name: str = option("single", "which strategy", science=False)
-
-
-@dataclass(frozen=True)
 class Generation(Section):
     """How text is sampled."""
 
@@ -176,34 +116,12 @@ class Generation(Section):
 
 
 @dataclass(frozen=True)
-class Reward(Component):
-    """One part of the reward."""
-
-    KIND = "REWARDS"
-    weight: float = option(1.0, "its weight in the sum")
-
-
-@dataclass(frozen=True)
-class Evaluator(Component):
-    """One evaluation."""
-
-    KIND = "EVALUATORS"
-
-
-@dataclass(frozen=True)
 class Evaluation(Section):
     """What is measured besides the held-out loss."""
 
     limit: int | None = option(None, "items per evaluator", exclusiveMinimum=0)
     batch_size: int | None = option(None, "null: micro-batch", exclusiveMinimum=0)
     evaluators: dict[str, Evaluator] = option({}, "by label")
-
-
-@dataclass(frozen=True)
-class Tracker(Component):
-    """One place besides metrics.jsonl that metrics go to."""
-
-    KIND = "TRACKERS"
 
 
 @dataclass(frozen=True)

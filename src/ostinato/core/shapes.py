@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from ostinato.core.annotations import ANY, Type
 from ostinato.core.catalog import Catalog, Found, shown
+from ostinato.core.component_nodes import Algorithm
 from ostinato.core.fields import Component, Field, Section, fields_of, place_of
 from ostinato.core.nodes import Scalar
-from ostinato.core.schema import Algorithm, Sections
-from ostinato.core.signatures import MISSING, Option
+from ostinato.core.schema import Sections
+from ostinato.core.signatures import MISSING
 
 if TYPE_CHECKING:
     from ostinato.core.merge import Merged

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from ostinato.core.claims import spell
+from ostinato.core.component_nodes import Algorithm
 from ostinato.core.merge import Merged
 from ostinato.core.mistakes import nearest
 from ostinato.core.nodes import join
 from ostinato.core.overrides import BadKey, split_key
-from ostinato.core.schema import Algorithm
 from ostinato.core.shapes import ROOT, Schema, Shape
 
 
-def remedy(schema: Schema, root: Merged, path: str, parts: list[str]) -> tuple[str, list[str]]:
+ELSEWHERE = "it exists at"
+
+
+def remedy(schema: Schema, root: Merged, parts: list[str]) -> tuple[str, list[str]]:
     """What to do about an unknown key, and further places to look at."""
     shape, merged, fixed = ROOT, root, ""
     node: Merged | None = merged
@@ -49,7 +52,7 @@ def _algorithms(schema: Schema, known: list[str]) -> list[str]:
 def elsewhere(schema: Schema, root: Merged, key: str, shape: Shape, merged: Merged | None, path: str) -> str:
     """Where else the last part of a key exists, else what may stand here."""
     if homes := [found for found in all_keys(schema, root) if split_key(found)[-1][0] == key]:
-        return f"it exists at {' and '.join(homes)}."
+        return f"{ELSEWHERE} {' and '.join(homes)}."
     known = known_below(schema, shape, merged)
     return f"Known {'in ' + path if path else 'sections'}: {', '.join(known) or 'none'}."
 
@@ -73,26 +76,23 @@ def unknown_target(schema: Schema, root: Merged, target: str) -> str:
         parts = [name for name, _ in split_key(target)]
     except BadKey as error:
         return str(error)
-    text, _ = remedy(schema, root, target, parts)
+    text, _ = remedy(schema, root, parts)
     return text[0].upper() + text[1:]
 
 
-def unknown_key(schema: Schema, root: Merged, shape: Shape, merged: Merged, key: str, path: str) -> tuple[str, list[str]]:
-    """The message for an unknown key at `path`, in a section or component node, and further places."""
-    full = join(path, key)
-    parts = [name for name, _ in split_key(full)]
-    if shape.component is Algorithm:
-        name = schema.component(shape, merged)
-        chosen = name.name if name else "the algorithm"
-        return f"the options of {chosen} are in the section {chosen}: write {chosen}: {{{key}: ...}}.", []
-    text, notes = remedy(schema, root, full, parts)
-    kind = "ALGORITHMS" if shape.algorithm is not None else shape.component.KIND if shape.component is not None else ""
+def unknown_key(schema: Schema, root: Merged, shape: Shape, merged: Merged, path: str) -> tuple[str, list[str]]:
+    """The message for the unknown key `path` in a section or component node, and further places."""
+    parts = [name for name, _ in split_key(path)]
     found = shape.algorithm or (schema.component(shape, merged) if shape.component is not None else None)
+    if shape.component is Algorithm:
+        chosen = found.name if found else "the algorithm"
+        return f"the options of {chosen} are in the section {chosen}: write {chosen}: {{{parts[-1]}: ...}}.", []
+    text, notes = remedy(schema, root, parts)
     if found is not None:
         here = f"not an option of {found.name} ({found.origin})"
-        owners = [other.name for other in schema.catalog.all(kind) if key in other.options]
+        owners = [other.name for other in schema.catalog.all(found.kind) if parts[-1] in other.options]
         if owners:
             return f"{here}; it belongs to {', '.join(owners)}.", []
-        if not text.startswith("it exists at"):
+        if not text.startswith(ELSEWHERE):
             return f"{here}. {text}", notes
-    return (f"unknown key here; {text}" if text.startswith("it exists at") else f"unknown key. {text}"), notes
+    return (f"unknown key here; {text}" if text.startswith(ELSEWHERE) else f"unknown key. {text}"), notes
