@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ostinato.core.errors import UserError
-from ostinato.core.stopping import StopFlag
+from ostinato.core.errors import OstinatoError, UserError
+from ostinato.core.stopping import StopFlag, die_with_launcher
 
 if TYPE_CHECKING:
     from ostinato.core.config import Config
@@ -22,14 +23,23 @@ if TYPE_CHECKING:
 def command(configs: tuple[str, ...], overrides: tuple[str, ...], resume: bool, name: str | None) -> None:
     """Train. Several CONFIGs run one after the other; a later one may start from an earlier one's run
     (`model.init_from: run:NAME`)."""
-    stop = StopFlag().install()
+    stop, answer = StopFlag().install(), die_with_launcher()
     if name and len(configs) > 1:
         raise UserError("train: --name with several configs. Set experiment.name in each.")
     if name:
         overrides = (*overrides, f"experiment.name={name}")
-    for path in configs or (None,):
-        config, folder = requested(path, overrides, resume, name)
-        train_one(config, folder, overrides, stop)
+    code = 1
+    try:
+        for path in configs or (None,):
+            config, folder = requested(path, overrides, resume, name)
+            train_one(config, folder, overrides, stop)
+        code = 0
+    except OstinatoError as error:
+        code = error.exit_code
+        raise
+    finally:
+        if answer is not None and os.environ.get("RANK") == "0":
+            answer.write_text(str(code))
 
 
 def requested(

@@ -3,10 +3,14 @@ so that handlers stand before torch is imported."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
+from pathlib import Path
 from types import FrameType
 
+PR_SET_PDEATHSIG = 1
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -34,3 +38,15 @@ class StopRequested(Exception):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
+
+
+def die_with_launcher() -> Path | None:
+    """Under `ostinato launch`: be killed when the launcher is, and return where it wants to read the exit code."""
+    launcher, _, answer = os.environ.get("OSTINATO_LAUNCHER", "").partition(":")
+    if not launcher:
+        return None
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(launcher):  # it was already gone
+        os._exit(1)
+    return Path(answer)

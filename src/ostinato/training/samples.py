@@ -24,7 +24,7 @@ class SampleText:
         prompts = list(trainer.config.generation.prompts) or [""]
         generator = Generator(trainer.tokenizer)
         params = SamplingParams.of(trainer.config.generation, seed=trainer.seed)
-        ids = [trainer.tokenizer.encode(prompt) for prompt in prompts]
+        ids = [trainer.parts.data.format.encode_prompt(prompt) for prompt in prompts]
         samples = generator.generate(trainer.model, ids, params, step=output.step)
         texts = [prompt + sample.text for prompt, sample in zip(prompts, samples, strict=True)]
         self.folder.mkdir(parents=True, exist_ok=True)
