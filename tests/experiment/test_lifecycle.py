@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import subprocess
 import time
 
 import pytest
@@ -208,6 +209,37 @@ def test_the_heartbeat_tells_the_step_and_survives_what_it_calls(tmp_path):
     assert (status["state"], status["step"], status["total_steps"]) == ("running", 9, 10)
     assert status["heartbeat"] >= 3
     run.finish("completed")
+
+
+def test_a_full_disk_stops_nobody_and_loses_nothing(tmp_path, caplog, capsys):
+    disk = tmp_path / "experiments"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("a small disk can only be mounted by root")
+    try:
+        run = start_run(tmp_path)
+        with open(disk / "ballast", "wb", buffering=0) as file, pytest.raises(OSError):
+            while True:
+                file.write(b"x" * 512)
+        for step in range(1, 301):
+            run.status.step = step
+            run.metrics.write({"step": step, "loss": 1.0, "text": "x" * 100})
+        run.event("stop_requested", 300)
+        run.status.update(last_checkpoint=300)
+        run.status.update(last_checkpoint=301)
+        assert run.metrics.pending > 0
+        with pytest.raises(OSError, match="No space left"):
+            run.metrics.sync()  # so no checkpoint is committed before its rows are safe
+        (disk / "ballast").unlink()
+        run.finish("completed")
+        assert [row["step"] for row in read_rows(run.folder, "train")] == list(range(1, 301))
+        status = read_json(run.folder / "status.json")
+        assert (status["state"], status["step"], status["last_checkpoint"]) == ("completed", 300, 301)
+        assert caplog.text.count("status.json cannot be written") == 1
+        assert caplog.text.count("metrics.jsonl cannot be written") == 1
+        assert list(run.folder.glob(".*")) == []
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_a_failure_is_in_the_status_and_its_traceback_in_the_log(tmp_path):

@@ -20,6 +20,8 @@ HUGGING_FACE = "hf_" + "abcDEF123" * 4
         ("--access-token=abc", "--access-token=***"),
         (f"use {GITHUB} here", "use *** here"),
         (HUGGING_FACE, "***"),
+        ("sk-" + "aB3" * 12, "***"),
+        ("sk-learn-classification-baseline-of-the-year", "sk-learn-classification-baseline-of-the-year"),
         ("training.learning_rate=1e-4", "training.learning_rate=1e-4"),
         ("tokenizer.path=runs/tokens", "tokenizer.path=runs/tokens"),
     ],
@@ -43,6 +45,11 @@ def test_variables():
 
 def test_config_values():
     refuse_secrets({"a": {"api_key": None, "secret": "", "max_tokens": "12", "remote": "http://host:8000/v1"}})
-    for values in ({"a": {"judge_api_key": "x"}}, {"a": [{"b": "http://u:p@host"}]}, {"db": {"password": "x"}}):
+    for values in (
+        {"a": {"judge_api_key": "x"}},
+        {"a": [{"b": "http://u:p@host"}]},
+        {"db": {"password": "x"}},
+        {"notes": f"use {GITHUB}"},
+    ):
         with pytest.raises(UserError, match="a secret would be stored in the run folder"):
             refuse_secrets(values)

@@ -18,7 +18,7 @@ from ostinato.core.manifest import fsync_folder, write_json
 from ostinato.experiment.claims import segment_path, this_process
 from ostinato.experiment.naming import check_name, exists_message, made_up_names
 from ostinato.experiment.reading import read_json
-from ostinato.experiment.secrets import masked, masked_command, refuse_secrets
+from ostinato.experiment.secrets import MASK, is_secret_name, masked, masked_command, refuse_secrets
 from ostinato.experiment.status import utc_now
 
 
@@ -81,7 +81,8 @@ def _fill(
         file.flush()
         os.fsync(file.fileno())
     frozen.chmod(0o444)
-    origins = {"version": 1, "origins": plain(config.origins)}
+    chains = {key: MASK if is_secret_name(key) else plain(chain) for key, chain in config.origins.items()}
+    origins = {"version": 1, "origins": chains}
     write_json(new / "provenance" / "config_origins.json", origins, durable=False)
     write_json(new / "metadata.json", birth_record(config, command) | dict(extra), durable=False)
     status = {"version": 1, "state": "created", "segment": 0, "step": 0, "total_steps": config.training.total_steps}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -59,4 +60,5 @@ class RunLog:
         """Detach from `logging`; the file stays."""
         for handler in self._handlers:
             logging.getLogger().removeHandler(handler)
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk, which was said
+            self._file.close()

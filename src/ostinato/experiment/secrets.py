@@ -21,7 +21,7 @@ OPTION_VALUE = re.compile(rf"(?P<name>{_OPTION}[\"']?\s*[=:]\s*)(?P<value>\S+)",
 OPTION_WORD = re.compile(rf"--{_OPTION}", re.IGNORECASE)
 TOKEN_FORMATS = re.compile(
     r"\b(?:ghp|gho|ghu|ghs|ghr)_[A-Za-z0-9]{36,}\b|\bgithub_pat_[A-Za-z0-9_]{50,}\b|\bglpat-[A-Za-z0-9_-]{20,}"
-    r"|\bsk-(?:[A-Za-z]+-)*[A-Za-z0-9_-]{20,}|\bhf_[A-Za-z0-9]{30,}\b|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
+    r"|\bsk-(?=[\w-]*[0-9])(?=[\w-]*[A-Z])[\w-]{32,}|\bhf_[A-Za-z0-9]{30,}\b|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
     r"|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[A-Za-z0-9_-]{35}|\bnpm_[A-Za-z0-9]{36}\b|\bpypi-[A-Za-z0-9_-]{50,}"
     r"|\bey[A-Za-z0-9_-]{10,}\.ey[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
@@ -63,9 +63,13 @@ def refuse_secrets(values: Mapping[str, Any]) -> None:
         )
 
 
+def is_secret_name(key: str) -> bool:
+    """Whether an option called so holds a secret."""
+    return re.sub(r"(\[\d+\])+$", "", key).rpartition(".")[2].lower().endswith(SECRET_OPTIONS)
+
+
 def _is_secret(key: str, value: str) -> bool:
-    name = re.sub(r"(\[\d+\])+$", "", key).rpartition(".")[2].lower()
-    return name.endswith(SECRET_OPTIONS) or USER_PASSWORD.search(value) is not None
+    return is_secret_name(key) or any(pattern.search(value) for pattern in (USER_PASSWORD, TOKEN_FORMATS))
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
