@@ -40,17 +40,8 @@ def test_list(root):
     done = ostinato("list", "--root", root, "--sort", "name")
     assert done.returncode == 0, done.stderr
     header, bad, good = done.stdout.splitlines()
-    columns = [
-        "name",
-        "state",
-        "step",
-        "algorithm",
-        "loss",
-        "validation/loss",
-        "age",
-        "duration",
-        "reason",
-    ]
+    columns = ("name", "state", "step", "algorithm", "loss", "validation/loss", "age", "duration", "reason")
+    assert tuple(header.split()) == columns
     assert bad.split()[:5] == ["bad", "failed", "1/10", "pretrain", "nan"]
     assert bad.endswith("not finite")
     assert good.split()[:6] == ["good", "completed", "3/10", "pretrain", "0.3333", "0.5000"]

@@ -34,6 +34,7 @@ def test_commands():
     assert masked_command(["train", "x.yaml", "--api-key", "abc", "-o", "a.password=b", "--name", "n"]) == [
         "train", "x.yaml", "--api-key", "***", "-o", "a.password=***", "--name", "n",
     ]  # fmt: skip
+    assert masked_command(["/opt/venv/bin/ostinato", "train"]) == ["ostinato", "train"]
     assert masked_command(["a\udcff"]) == ["a\\udcff"]  # bytes that are no text can be written down
 
 

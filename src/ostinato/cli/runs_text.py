@@ -101,14 +101,15 @@ def _checkpoint(entry: dict[str, Any]) -> str:
 
 
 def _source(source: dict[str, Any]) -> str:
-    return (
-        f"{source.get('name')}: {source.get('rows')} rows, {source.get('kind')} fingerprint {source.get('fingerprint')}"
-    )
+    kind = f"{source['kind']} " if source.get("kind") else ""
+    return f"{source.get('name')}: {source.get('rows')} rows, {kind}fingerprint {source.get('fingerprint')}"
 
 
 def _code(entry: dict[str, Any]) -> str:
+    if "problem" in entry:
+        return f"{entry.get('role')}: not captured ({entry['problem']})"
     if "tree" not in entry:
-        return f"{entry.get('role')}: not captured ({entry.get('problem')})"
+        return f"{entry.get('role')}: none (no git work tree and no pyproject.toml at {entry.get('root')} or above)"
     commit = f"commit {entry['commit'][:12]}, " if entry.get("commit") else ""
     state = "as committed" if entry.get("dirty") is False else "changed since" if commit else "no commit"
     proved = "proved" if entry.get("proved") else "not proved"

@@ -105,7 +105,7 @@ def load_config(
         check_complete(plain, resolver, mistakes)
         check_imports(root, resolver, mistakes)
     mistakes.raise_any()
-    ACTIVE_PLUGINS.extend(name for name in schema.catalog.plugins if name not in ACTIVE_PLUGINS)
+    ACTIVE_PLUGINS[:] = schema.catalog.plugins
     science = science_of(plain, Sections)
     group = {**science, "experiment": {k: v for k, v in science["experiment"].items() if k != "seed"}}
     freezer = Freezer(plain, resolver.named, resolver.places)

@@ -42,6 +42,7 @@ class Component(Section):
     options: Mapping[str, Any] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
     place: Place = dataclasses.field(default=NOWHERE, repr=False, compare=False)  # of the node, for messages
     key: str = dataclasses.field(default="", repr=False, compare=False)
+    module: str = dataclasses.field(default="", repr=False, compare=False)  # where the component is
 
 
 @dataclass(frozen=True)

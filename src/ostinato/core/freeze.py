@@ -45,7 +45,8 @@ class Freezer:
         types = {option.name: option.type for option in found.options.values()} if found is not None else {}
         options = {key: self.value(value, types.get(key, ANY), join(where, key)) for key, value in given.items()}
         place = self.places.get(path, NOWHERE)
-        return cls(**made, options=MappingProxyType(options), place=place, key=path)
+        module = found.module if found is not None else ""
+        return cls(**made, options=MappingProxyType(options), place=place, key=path, module=module)
 
     def value(self, value: Any, kind: Type, path: str) -> Any:
         """One value of its type."""

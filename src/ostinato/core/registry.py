@@ -17,7 +17,7 @@ from ostinato.core.signatures import BadSignature, refuse_names, signature_of, t
 
 NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 REGISTRIES: dict[str, Registry] = {}
-ACTIVE_PLUGINS: list[str] = []  # of the configs this process has loaded
+ACTIVE_PLUGINS: list[str] = []  # of the config that was loaded last
 
 
 class RegistrationError(UserError):
@@ -91,6 +91,8 @@ class Registry:
 
     def build(self, node: Any, *runtime: Any) -> Any:
         """Make the component of a config node; what its constructor refuses is a mistake at the node's place."""
+        if node.name not in self.objects and node.module:
+            import_module(node.module)
         target = self.get(node.name)
         types = signature_of(target)
         options = {name: thaw(value, types[name].type) for name, value in node.options.items() if name in types}

@@ -133,7 +133,7 @@ class Schema:
             if shape.label is not None:
                 known[shape.component.NAME_KEY].default = shape.label
             if shape.component is not Algorithm:
-                known |= self._options(shape, merged, known)
+                known = {**known, **self._options(shape, merged, known), **known}  # name first; options never hide it
         return known
 
     def _options(self, shape: Shape, merged: Merged | None, known: Mapping[str, Shape]) -> dict[str, Shape]:

@@ -82,9 +82,9 @@ def obstacles(folder: Path, metadata: dict[str, Any], segments: list[dict[str, A
     if not code:
         found.append("not captured: the code")
     for entry in code:
-        if "tree" not in entry:
+        if "problem" in entry:
             found.append(f"not captured: the code of {entry.get('role')} ({entry.get('problem')})")
-        elif not entry.get("proved"):
+        elif "tree" in entry and not entry.get("proved"):
             found.append(f"code of {entry.get('role')} is not proved to restore")
         found += [f"not captured: {skipped['path']} ({skipped['reason']})" for skipped in entry.get("skipped", [])]
     for source in (metadata.get("data") or {}).get("sources", []):

@@ -14,7 +14,7 @@ from typing import Any
 
 from ostinato.experiment.git import GitFailed, has_git, work_tree
 from ostinato.experiment.records import Records
-from ostinato.experiment.snapshot import Snapshot, bundle_problem, take, write_bundle
+from ostinato.experiment.snapshot import Snapshot, bundle_problem, remove_abandoned_scratch, take, write_bundle
 
 log = logging.getLogger(__name__)
 INSTALLED = ("site-packages", "dist-packages")
@@ -86,12 +86,13 @@ class Capture(threading.Thread):
             log.warning("the code could not be stored: %s", error)
         finally:
             self._discard()
+            remove_abandoned_scratch()
 
     def _take(self) -> None:
         for role, root in self._roots(self._plugins):
             if root is None or not has_git():
-                problem = "no git command" if root else "no git work tree and no pyproject.toml here or above"
-                self.code.append({"role": role, "kind": "none", "root": str(root or Path.cwd()), "problem": problem})
+                entry = {"role": role, "kind": "none", "root": str(root or Path.cwd())}
+                self.code.append(entry | ({"problem": "no git command"} if root else {}))
                 continue
             snapshot = self._take_one(role, root)
             self._snapshots.append(snapshot)

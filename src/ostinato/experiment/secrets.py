@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ostinato.core.errors import UserError
@@ -37,7 +38,8 @@ def masked(text: str) -> str:
 def masked_command(command: Sequence[str]) -> list[str]:
     """A command line whose secret values are `***`, also where the value is the next word (`--api-key VALUE`)."""
     words: list[str] = []
-    for word in command:
+    first = [Path(command[0]).name if Path(command[0]).name == "ostinato" else command[0]] if command else []
+    for word in [*first, *command[1:]]:
         hidden = bool(words) and "=" not in words[-1] and OPTION_WORD.fullmatch(words[-1]) is not None
         words.append(MASK if hidden else masked(word))
     return words

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
 import tempfile
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ostinato.core.manifest import fsync_folder
+from ostinato.experiment.claims import process_start
 from ostinato.experiment.code_files import Listing, list_code
 from ostinato.experiment.git import GitFailed, PrivateRepository, ask, quoted, work_tree
 from ostinato.experiment.secrets import masked
 
 REF = "refs/ostinato/code"
+SCRATCH = "ostinato-code-"
+ABANDONED_SECONDS = 3600
 
 
 @dataclass
@@ -35,7 +40,7 @@ class Snapshot:
 def take(root: Path, role: str, excluded: Path | None = None) -> Snapshot:
     """Hash the code below `root` (its work tree, or outside git the folder), without what lies below `excluded`."""
     top = work_tree(root)
-    scratch = Path(tempfile.mkdtemp(prefix="ostinato-code-"))
+    scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-"))
     try:
         repository = (
             PrivateRepository(scratch / "git", top.form, top.objects) if top else PrivateRepository(scratch / "git")
@@ -51,6 +56,16 @@ def take(root: Path, role: str, excluded: Path | None = None) -> Snapshot:
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+
+
+def remove_abandoned_scratch() -> None:
+    """Remove what killed processes left in the temporary folder."""
+    for scratch in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*-*"):
+        pid = scratch.name.removeprefix(SCRATCH).partition("-")[0]
+        with contextlib.suppress(OSError):
+            old = time.time() - scratch.stat().st_mtime > ABANDONED_SECONDS
+            if old and pid.isdigit() and process_start(int(pid)) is None:
+                shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _where_in_history(root: Path, tree: str) -> dict[str, Any]:

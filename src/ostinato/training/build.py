@@ -52,7 +52,10 @@ def build(
 
     origin = find_weights(config.model.init_from, config.experiment.output_root) if config.model.init_from else None
     algorithm = ALGORITHMS.get(config.algorithm.name)
-    data = open_data(config, algorithm.sample_format, tokenizer=inherited_tokenizer(config, origin))
+    prepare = functools.partial(
+        open_data, config, algorithm.sample_format, tokenizer=inherited_tokenizer(config, origin)
+    )
+    data = main_first(strategy, prepare)
 
     node, inputs = model_description(config, origin, data)
     model = build_model(node, inputs, config.experiment.seed, strategy.device)
@@ -81,6 +84,17 @@ def build(
     )
     trainer: BaseTrainer = ALGORITHMS.build(config.algorithm, parts)
     return Built(trainer, tier, origin, model_files(config, node, model, inputs, data.tokenizer))
+
+
+def main_first(strategy: Strategy, make: Callable[[], Data]) -> Data:
+    """Rank 0 prepares (and caches) what the others then find ready."""
+    if not strategy.is_main:
+        strategy.share(None)
+        return make()
+    try:
+        return make()
+    finally:
+        strategy.share(None)
 
 
 class Built:
