@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 OSTINATO = [sys.executable, "-c", "from ostinato.cli.main import main; main()"]
 
 
@@ -97,3 +98,20 @@ def test_it_resumes_exactly(project, whole):
     for row in whole:
         for field in ("loss", "grad_norm", "nll", "data"):
             assert last[row["step"]][field] == row[field], (row["step"], field)
+
+
+@pytest.mark.parametrize(
+    "page", sorted(path.relative_to(ROOT) for path in [*ROOT.glob("*.md"), *DOCS.glob("*.md")]), ids=str
+)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text("utf-8"))
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+def test_the_tour_names_functions_that_exist():
+    """`name` in code font after a file's link is to be found in that file."""
+    text = (DOCS / "tour.md").read_text("utf-8")
+    named = re.findall(r"\[[\w/.]+\]\((\S+?\.py)\)\*{0,2}\s+`(\w+)`", text)
+    assert len(named) >= 4
+    assert [(path, name) for path, name in named if f"def {name}(" not in (DOCS / path).read_text("utf-8")] == []
