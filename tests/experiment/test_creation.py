@@ -9,6 +9,7 @@ import pytest
 from ostinato.core.config import load_config
 from ostinato.core.errors import UserError
 from ostinato.core.manifest import write_json
+from ostinato.experiment.naming import exists_message
 from ostinato.experiment.reading import read_json, state_of
 from ostinato.experiment.run import Run
 from tests.experiment.making import config_of, python, start_run
@@ -70,6 +71,26 @@ def test_the_loser_is_told_what_is_there_and_three_ways_on(tmp_path, monkeypatch
     )
     assert caught.value.exit_code == 2
     assert os.listdir("experiments") == ["exp001"]
+
+
+@pytest.mark.parametrize(
+    ("command", "again"),
+    [
+        (["x/ostinato", "train", "a.yaml", "b.yaml"], "ostinato train a.yaml b.yaml --resume"),
+        (["ostinato", "train", "a.yaml", "--name", "n"], "ostinato train a.yaml --resume --name exp001"),
+        (["ostinato", "train", "--name=n", "a.yaml"], "ostinato train a.yaml --resume --name exp001"),
+        (
+            ["ostinato", "train", "a.yaml", "-o", "experiment.name=n", "-o", "data.train={name: x}"],
+            "ostinato train a.yaml -o 'data.train={name: x}' --resume --name exp001",
+        ),
+        (["/usr/bin/python"], "ostinato train CONFIG --resume"),
+    ],
+)
+def test_the_advice_repeats_the_whole_command(tmp_path, command, again):
+    """Without its overrides a resume would ask another question and be refused."""
+    start_run(tmp_path).finish("interrupted")
+    text = exists_message(tmp_path / "experiments" / "exp001", command)
+    assert text.splitlines()[1] == f"  continue it     {again}"
 
 
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Any
 
 from ostinato.core.errors import UserError
 from ostinato.experiment.reading import is_run, read_or_empty, state_of
+from ostinato.experiment.secrets import masked_command
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -40,27 +42,31 @@ def exists_message(folder: Path, command: Sequence[str]) -> str:
     if not is_run(folder):
         return f"{folder} exists and is no run folder. Choose another name: --name NAME or -o experiment.name=NAME."
     status = read_or_empty(folder / "status.json")
-    start = " ".join(["ostinato train", *_configs(command)])
+    start, named_there = _without_name(command)
+    this_name = f" --name {name}" if named_there else ""
     free = next(f"{name}-{n}" for n in range(2, 1_000_000) if not (folder.parent / f"{name}-{n}").exists())
     root = "" if str(folder.parent) == "experiments" else f" --root {folder.parent}"
     return (
         f"{name} exists: {state_of(folder, status)}, step {status.get('step', 0)}, {ago(folder)} ({folder})\n"
-        f"  continue it     {start} --resume\n"
+        f"  continue it     {start} --resume{this_name}\n"
         f"  another name    {start} --name {free}\n"
         f"  put it aside    ostinato runs rm {name}{root}          (can be undone)"
     )
 
 
-def _configs(command: Sequence[str]) -> list[str]:
-    """The config files of a `train` command, for the advice; CONFIG if none is to be seen."""
-    words: list[str] = []
-    rest = iter(list(command)[list(command).index("train") + 1 :] if "train" in command else command[1:])
+def _without_name(command: Sequence[str]) -> tuple[str, bool]:
+    """The `train` command again, without what named the run and without --resume; and whether anything named it."""
+    words = masked_command(command)
+    words = words[words.index("train") + 1 :] if "train" in words else words[1:]
+    kept: list[str] = []
+    named, rest = False, iter(words)
     for word in rest:
-        if word in ("-o", "--name"):
-            next(rest, None)
-        elif not word.startswith("-"):
-            words.append(word)
-    return words or ["CONFIG"]
+        pair = [word, next(rest, "")] if word in ("-o", "--name") else [word]
+        if word.startswith("--name") or pair[-1].startswith("experiment.name="):
+            named = True
+        elif word != "--resume":
+            kept += pair
+    return shlex.join(["ostinato", "train", *(kept or ["CONFIG"])]), named
 
 
 def ago(folder: Path) -> str:
