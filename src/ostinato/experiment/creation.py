@@ -31,7 +31,8 @@ def create_folder(config: Config, command: Sequence[str], overrides: Iterable[st
         check_name(name)
         if os.path.lexists(root / name) and not _is_empty(root / name):
             raise UserError(exists_message(root / name, command))
-    names = iter([name]) if name is not None else made_up_names(config)
+    free = (made_up for made_up in made_up_names(config) if not os.path.lexists(root / made_up))
+    names = free if name is None else iter([name])
     new = root / f".new-{uuid.uuid4().hex}"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -51,8 +52,6 @@ def _rename(new: Path, root: Path, names: Iterator[str], command: Sequence[str])
     folder = None
     for name in names:
         folder = root / name
-        if os.path.lexists(folder) and not _is_empty(folder):
-            continue
         write_json(new / "metadata.json", {**read_json(new / "metadata.json"), "name": name})
         try:
             os.rename(new, folder)
