@@ -90,7 +90,11 @@ def explain(name: str, as_json: bool) -> None:
 
 def _text(found: Found) -> str:
     rows = [
-        (option.name, str(option.type), "required" if option.required else flow(plain_default(option.default, option.type)))
+        (
+            option.name,
+            str(option.type),
+            "required" if option.required else flow(plain_default(option.default, option.type)),
+        )
         for option in found.options.values()
     ]
     widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]

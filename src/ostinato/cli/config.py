@@ -125,7 +125,9 @@ def diff(a: str, b: str, as_json: bool) -> None:
         return
     for row in rows:
         sides = [
-            f"  {side}: {flow(row[side])}  ({row[side + '_file']}:{row[side + '_line']})" for side in "ab" if side in row
+            f"  {side}: {flow(row[side])}  ({row[side + '_file']}:{row[side + '_line']})"
+            for side in "ab"
+            if side in row
         ]
         click.echo("\n".join([row["key"], *sides]))
 
@@ -203,5 +205,3 @@ def schema(file: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
 
     plugins = load(file, overrides, as_json).plugins if file else ()
     print_json(json_schema(catalog(tuple(plugins))))
-
-

@@ -126,9 +126,16 @@ def plugin_files(name: str) -> tuple[tuple[Path, str], ...]:
 @functools.lru_cache(None)
 def entry_point_plugins() -> tuple[str, ...]:
     """The plugins that installed packages announce, by top-level module."""
+    if not any(map(_announces, sys.path)):
+        return ()  # the usual case, without the cost of importing importlib.metadata
     from importlib.metadata import entry_points
 
     return tuple(sorted({point.value.split(":")[0].split(".")[0] for point in entry_points(group=ENTRY_POINTS)}))
+
+
+def _announces(folder: str) -> bool:
+    found = (file for kind in ("dist", "egg") for file in Path(folder or ".").glob(f"*.{kind}-info/entry_points.txt"))
+    return any(f"[{ENTRY_POINTS}]" in file.read_text("utf-8", "replace") for file in found)
 
 
 class Catalog:

@@ -35,27 +35,27 @@ def check_complete(plain: Mapping[str, Any], resolver: Resolver, mistakes: Mista
 def check_imports(root: Merged, resolver: Resolver, mistakes: Mistakes) -> None:
     """Import the plugins and the chosen components; both readings of a signature must agree."""
     broken = _plugins(root, mistakes)
-    failures: dict[str, tuple[Place, str, str, list[str]]] = {}  # one cause may keep several components away
+    failures: dict[str, list[tuple[Place, str, str, str]]] = {}  # one cause may keep several components away
     for path, (found, place) in resolver.named.items():
         if found.plugin in broken:
             continue
-        key = f"{path}.name" if found.kind != "STRATEGIES" else "distributed.strategy"
+        key = f"{path}.{'strategy' if found.kind == 'STRATEGIES' else 'name'}"
         owner = f"{found.name!r} of plugin {found.plugin}" if found.plugin else repr(found.name)
         name = f"{owner} ({found.origin})"
         try:
             import_module(found.module)
         except (Exception, SystemExit) as error:
             cause = f"{type(error).__name__}: {error}"
-            message = f"{name} could not be imported: {cause} ({_where(error, found)})"
-            others = failures.setdefault(cause, (place, key, message, []))[3]
-            if failures[cause][2] != message:
-                others.append(f"the same for {key}: {name}")
+            failures.setdefault(cause, []).append((place, key, name, _where(error, found)))
             continue
         if (difference := _difference(found)) is not None:
             text = f"{name}: its source text and the imported object disagree: {difference}. Register it literally."
             mistakes.add(place, key, text)
-    for place, key, message, others in failures.values():
-        mistakes.add(place, key, message, *others)
+    for cause, components in failures.items():
+        components.sort(key=lambda item: item[0] == NOWHERE)  # first what the config names itself
+        place, key, name, where = components[0]
+        others = [f"the same for {other_key}: {other}" for _, other_key, other, _ in components[1:]]
+        mistakes.add(place, key, f"{name} could not be imported: {cause} ({where})", *others)
 
 
 def _plugins(root: Merged, mistakes: Mistakes) -> set[str]:

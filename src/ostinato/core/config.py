@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ostinato.core.check import check_complete, check_imports
 from ostinato.core.fields import Component, Section, fields_of
 from ostinato.core.freeze import Freezer
 from ostinato.core.frozen import frozen_text, sha256
@@ -102,6 +101,8 @@ def load_config(
     plain = resolver.resolve()
     check_rules(plain, root, mistakes)
     if complete:
+        from ostinato.core.check import check_complete, check_imports
+
         check_complete(plain, resolver, mistakes)
         check_imports(root, resolver, mistakes)
     mistakes.raise_any()

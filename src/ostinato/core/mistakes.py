@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -101,5 +100,7 @@ class Mistakes:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The closest of the known words, if it is close at all."""
+    import difflib  # only when something is wrong: every verb imports this file
+
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return close[0] if close else None

@@ -41,13 +41,12 @@ def read_plain(text: str) -> Plain:
 SAFE = re.compile(r"[A-Za-z_/.][A-Za-z0-9_/.@-]*\Z")  # plain for every reader of YAML, unless it is one of these
 TAKEN = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", ".inf", ".nan", ".", "..."}
 SHORT_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\0": "\\0"}
-PRINTABLE = re.compile(r"[ -~\u00a0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
 def _escape(character: str) -> str:
     if character in SHORT_ESCAPES:
         return SHORT_ESCAPES[character]
-    if PRINTABLE.match(character):
+    if character.isprintable():
         return character
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
