@@ -133,7 +133,9 @@ def _read(text: str) -> dict:
 
 
 def test_explain(folder):
-    run = ostinato("config", "explain", "c.yaml", "training.total_steps", "-o", "training.total_steps=3", "--json", cwd=folder)
+    run = ostinato(
+        "config", "explain", "c.yaml", "training.total_steps", "-o", "training.total_steps=3", "--json", cwd=folder
+    )
     assert [(s["value"], s["file"], s["line"], s["kind"]) for s in json.loads(run.stdout)][1:] == [
         (10, "b.yaml", 1, "file"),
         (12, "c.yaml", 3, "file"),
@@ -161,8 +163,9 @@ def test_diff(folder):
 
 
 def test_check(folder):
-    ready = "_base_: ostinato:algorithms/sft.yaml\nmodel: {name: transformer}\ndata: {train: {name: jsonl, path: x.jsonl}}\n"
-    (folder / "ready.yaml").write_text(ready)
+    data = "data: {train: {name: jsonl, path: x.jsonl}}\n"
+    ready = "_base_: ostinato:algorithms/sft.yaml\nmodel: {name: transformer}\n"
+    (folder / "ready.yaml").write_text(ready + data)
     run = ostinato("config", "check", "ready.yaml", "--json", cwd=folder)
     assert (run.returncode, json.loads(run.stdout)) == (0, [])
     run = ostinato("config", "check", "c.yaml", "ready.yaml", "--json", cwd=folder)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 
 import pytest
 
 from ostinato.core.config import ConfigError, load_config
-from ostinato.core.registry import DATASETS, OPTIMIZERS, Registry, RegistrationError
+from ostinato.core.registry import DATASETS, OPTIMIZERS, RegistrationError, Registry
 
 ZIPPY = '''"""A plugin."""
 from typing import Literal
@@ -19,8 +21,8 @@ from ostinato.core.registry import OPTIMIZERS
 class Zippy:
     """Goes fast."""
 
-    def __init__(self, groups, learning_rate, *, speed: int, mode: Literal["a", "b"] = "a", betas: tuple[float, float] = (0, 0.5),
-                 names: list[str] | None = None):
+    def __init__(self, groups, learning_rate, *, speed: int, mode: Literal["a", "b"] = "a",
+                 betas: tuple[float, float] = (0, 0.5), names: list[str] | None = None):
         if speed < 0:
             raise ValueError("speed must not be negative")
         self.speed, self.names, self.betas = speed, names, betas
@@ -81,7 +83,10 @@ def test_unknown_names(fails):
 
 def test_options_of_others(fails):
     (mistake,) = fails("optimizer: {name: adamw, nesterov: true}")
-    assert "not an option of adamw (ostinato/training/optimizers.py:" in mistake and "; it belongs to muon, sgd." in mistake
+    assert (
+        "not an option of adamw (ostinato/training/optimizers.py:" in mistake
+        and "; it belongs to muon, sgd." in mistake
+    )
     (mistake,) = fails("optimizer: {name: adamw, bettas: [1, 2]}")
     assert "Did you mean optimizer.betas?" in mistake
 
@@ -107,7 +112,9 @@ def test_a_name_registered_twice_is_found_without_an_import(project, plugin):
 
 def test_a_plugin_that_cannot_be_imported_does_not_hinder_show(project, plugin):
     lab = plugin("import no_such_thing\n" + ZIPPY)
-    project.write(c=f"plugins: [{lab}]\noptimizer: {{name: zippy, speed: 1}}\nalgorithm: {{name: sft}}\nmodel: {{init_from: x}}")
+    project.write(
+        c=f"plugins: [{lab}]\noptimizer: {{name: zippy, speed: 1}}\nalgorithm: {{name: sft}}\nmodel: {{init_from: x}}"
+    )
     assert project.load().optimizer.options["speed"] == 1
     with pytest.raises(ConfigError) as caught:
         load_config("c.yaml", complete=True)
@@ -119,7 +126,9 @@ def test_a_plugin_that_cannot_be_imported_does_not_hinder_show(project, plugin):
 
 def test_a_component_of_a_package_that_cannot_be_imported(project, plugin):
     project.write(lab_package____init___py="", lab_package__deep__zip_py="\nimport no_such_thing\n" + ZIPPY)
-    project.write(c="plugins: [lab_package]\noptimizer: {name: zippy, speed: 1}\nalgorithm: {name: sft}\nmodel: {init_from: x}")
+    project.write(
+        c="plugins: [lab_package]\noptimizer: {name: zippy, speed: 1}\nalgorithm: {name: sft}\nmodel: {init_from: x}"
+    )
     with pytest.raises(ConfigError) as caught:
         load_config("c.yaml", complete=True)
     assert [str(mistake) for mistake in caught.value.mistakes] == [
@@ -137,7 +146,9 @@ def test_a_plugin_that_does_not_exist(project):
 
 def test_both_readings_of_a_signature_must_agree(project, plugin):
     lab = plugin(ZIPPY + "\nZippy.__init__.__kwdefaults__['mode'] = 'b'\n")
-    project.write(c=f"plugins: [{lab}]\noptimizer: {{name: zippy, speed: 1}}\nalgorithm: {{name: sft}}\nmodel: {{init_from: x}}")
+    project.write(
+        c=f"plugins: [{lab}]\noptimizer: {{name: zippy, speed: 1}}\nalgorithm: {{name: sft}}\nmodel: {{init_from: x}}"
+    )
     with pytest.raises(ConfigError) as caught:
         load_config("c.yaml", complete=True)
     assert "disagree: mode" in str(caught.value.mistakes[0])
@@ -155,7 +166,8 @@ def test_both_readings_of_a_signature_must_agree(project, plugin):
 )
 def test_signatures_that_cannot_be_a_schema(project, plugin, signature, message):
     star = "" if signature.startswith("*") else "*, "
-    text = f'from ostinato.core.registry import OPTIMIZERS\n@OPTIMIZERS.register("zip")\ndef zippy(groups, {star}{signature}): ...\n'
+    head = 'from ostinato.core.registry import OPTIMIZERS\n@OPTIMIZERS.register("zip")\n'
+    text = f"{head}def zippy(groups, {star}{signature}): ...\n"
     lab = plugin(text)
     (mistake,) = project.write(c=f"plugins: [{lab}]\noptimizer: {{name: zip}}").mistakes()
     assert mistake.startswith(f"c.yaml:2:19  optimizer.name: 'zip' ({lab}.py:2) cannot be used: ")
@@ -189,7 +201,9 @@ def test_registration_refuses():
 
 def test_mixtures_have_labels_weights_and_no_name(project, plugin):
     text = "plugins: [{lab}]\ndata:\n  train:\n    sources:\n      rows: {{weight: 2}}\n      b: {{name: rows}}\n"
-    lab = plugin('from ostinato.core.registry import DATASETS\n@DATASETS.register("rows")\ndef rows(seed, *, n: int = 1): ...\n')
+    lab = plugin(
+        'from ostinato.core.registry import DATASETS\n@DATASETS.register("rows")\ndef rows(seed, *, n: int = 1): ...\n'
+    )
     train = project.write(c=text.format(lab=lab)).load().data.train
     assert train.name is None
     assert {label: (s.name, s.weight, dict(s.options)) for label, s in train.sources.items()} == {
@@ -200,8 +214,15 @@ def test_mixtures_have_labels_weights_and_no_name(project, plugin):
     assert "a mixture stands instead of one source" in mistake
 
 
+MINE = """from ostinato.core.registry import ALGORITHMS
+@ALGORITHMS.register("mine")
+class Mine:
+    def __init__(self, parts, *, beta: float = 0.1): ...
+"""
+
+
 def test_other_algorithms_sections_are_checked_and_left_out(project):
-    project.write(lab_alg_py='from ostinato.core.registry import ALGORITHMS\n@ALGORITHMS.register("mine")\nclass M:\n    def __init__(self, parts, *, beta: float = 0.1): ...\n')
+    project.write(lab_alg_py=MINE)
     project.write(c="plugins: [lab_alg]\nalgorithm: {name: sft}\nmine: {beta: 1}\n")
     assert "mine" not in project.load().to_dict()
     assert project.chain("mine.beta")[-1] == (1.0, "file", "c.yaml", 3)
@@ -210,3 +231,36 @@ def test_other_algorithms_sections_are_checked_and_left_out(project):
     assert list(config.to_dict())[-1] == "mine"
     assert "Did you mean mine.beta?" in project.mistakes("c.yaml", "mine.betta=1")[0]
     assert "expected float" in project.mistakes("c.yaml", "mine.beta=x")[0]
+
+
+def test_an_algorithm_is_not_called_like_a_section(project):
+    project.write(lab_sec_py=MINE.replace('"mine"', '"data"'))
+    (mistake,) = project.write(c="plugins: [lab_sec]\nalgorithm: {name: data}").mistakes()
+    assert "data is a section of every config" in mistake
+
+
+def test_a_node_without_a_name_is_missing_it(project):
+    project.write(c="algorithm: {name: sft}\nmodel: {init_from: x}\ndata: {train: {path: y}}")
+    assert project.load().data.train.options == {"path": "y"}
+    with pytest.raises(ConfigError) as caught:
+        load_config("c.yaml", complete=True)
+    assert [(m.key, m.place.short) for m in caught.value.mistakes] == [("data.train.name", "c.yaml:3")]
+
+
+def test_entry_points_are_asked_last(project, tmp_path):
+    info = tmp_path / "site" / "lab_entry-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab-entry\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ostinato.plugins]\nentry = lab_entry\ngone = lab_gone\n")
+    (tmp_path / "site" / "lab_entry.py").write_text(ZIPPY + ZIPPY.replace('"zippy"', '"adamw"'))
+    ready = "optimizer: {name: zippy, speed: 3}\nalgorithm: {name: sft}\nmodel: {init_from: x}"
+    project.write(c=ready, d="optimizer: {name: adamw}")
+    code = (
+        "from ostinato.core.config import load_config\n"
+        "print(load_config('c.yaml').optimizer.options['speed'], load_config('d.yaml').optimizer.name)\n"
+        "load_config('c.yaml', complete=True)\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ)
+    assert run.stdout == "3 adamw\n", run.stderr
+    assert "warning: the plugin lab_gone, announced by an installed package: no such module" in run.stderr

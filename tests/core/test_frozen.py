@@ -24,7 +24,12 @@ def test_assigning_raises_anywhere(project):
     for target in (config, config.training, config.optimizer):
         with pytest.raises(dataclasses.FrozenInstanceError):
             target.name = 1
-    for mapping in (config.optimizer.options, config.experiment.extra, config.rewards, config.experiment.extra["a"]["b"][1]):
+    for mapping in (
+        config.optimizer.options,
+        config.experiment.extra,
+        config.rewards,
+        config.experiment.extra["a"]["b"][1],
+    ):
         with pytest.raises(TypeError):
             mapping["x"] = 1
     with pytest.raises(AttributeError):
@@ -48,17 +53,29 @@ def test_the_hash_is_of_canonical_json(project):
 
 
 def test_negative_zero_counts_as_zero(project):
-    assert project.load("b.yaml", "rewards={}", "experiment.extra.a=-0.0").full_hash == project.load("b.yaml", "experiment.extra.a=0.0").full_hash
+    assert (
+        project.load("b.yaml", "rewards={}", "experiment.extra.a=-0.0").full_hash
+        == project.load("b.yaml", "experiment.extra.a=0.0").full_hash
+    )
 
 
 def test_hashes_depend_on_values_only(project):
     one = project.write(c="training: {total_steps: 5, learning_rate: 1e-5}\nexperiment: {seed: 1}").load()
-    two = project.write(d="# x\nexperiment: {seed: 1}\n", c="_base_: d.yaml\ntraining:\n  learning_rate: 0.00001\n  total_steps: 5.0").load()
+    two = project.write(
+        d="# x\nexperiment: {seed: 1}\n", c="_base_: d.yaml\ntraining:\n  learning_rate: 0.00001\n  total_steps: 5.0"
+    ).load()
     assert (one.full_hash, one.science_hash) == (two.full_hash, two.science_hash)
 
 
 @pytest.mark.parametrize(
-    "text", ["experiment.name=y", "training.micro_batch_size=2", "logging.keep_last=9", "distributed.strategy=ddp", "data.workers=7"]
+    "text",
+    [
+        "experiment.name=y",
+        "training.micro_batch_size=2",
+        "logging.keep_last=9",
+        "distributed.strategy=ddp",
+        "data.workers=7",
+    ],
 )
 def test_what_is_not_science_changes_the_full_hash_only(project, text):
     base, other = project.load("b.yaml"), project.load("b.yaml", text)

@@ -92,7 +92,7 @@ def test_a_scalar_over_a_map_and_a_map_over_a_scalar(project):
     ]
 
 
-LAB = '''
+LAB = """
 from ostinato.core.registry import MODELS, OPTIMIZERS
 @MODELS.register("toy")
 class Toy:
@@ -100,7 +100,7 @@ class Toy:
 @MODELS.register("lora_toy")
 class Lora:
     def __init__(self, inputs, *, rank: int = 8): ...
-'''
+"""
 
 
 def test_null_over_a_map_where_the_schema_allows_it(project):
@@ -197,7 +197,10 @@ def test_the_same_name_keeps_them_and_a_base_without_a_name_loses_nothing(projec
 
 
 def test_common_fields_survive_another_name(project):
-    project.write(base="scheduler: {name: cosine, min_ratio: 0.3, warmup_steps: 7}", c="_base_: base.yaml\nscheduler: {name: constant}")
+    project.write(
+        base="scheduler: {name: cosine, min_ratio: 0.3, warmup_steps: 7}",
+        c="_base_: base.yaml\nscheduler: {name: constant}",
+    )
     scheduler = project.load().scheduler
     assert (scheduler.warmup_steps, dict(scheduler.options)) == (7, {})
 

@@ -39,8 +39,14 @@ def test_no_near_key_lists_the_valid_ones(fails):
     assert fails("scheduler: {zzz: 1}")[0].endswith("Known in scheduler: name, warmup_steps, min_ratio.")
 
 
+MAYBE = """_base_: nowhere.yaml
+experiment: {~tags: , extra: {a+: [1], b: "${ref:experiment.extra.z}"}}
+training: {micro_batch_size: 64}
+"""
+
+
 def test_a_missing_base_causes_no_second_mistake(project):
-    project.write(c="_base_: nowhere.yaml\nexperiment: {~tags: , extra: {a+: [1], b: '${ref:experiment.extra.z}'}}\ntraining: {micro_batch_size: 64}")
+    project.write(c=MAYBE)
     assert len(project.mistakes()) == 1
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from ostinato.core.catalog import PACKAGE
 from ostinato.core.origins import UnknownKey
 
 
 def test_a_chain_is_in_composition_order_with_the_winner_last(project, monkeypatch):
     monkeypatch.setenv("N", "4")
     project.write(x="_base_: b.yaml\ntraining:\n  total_steps: ${N}\n", c="_base_: x.yaml\ntraining: {total_steps: 5}")
-    steps = project.load("c.yaml", "training.total_steps=6", environ={"N": "4"}).loaded.origins.explain("training.total_steps")
+    steps = project.load("c.yaml", "training.total_steps=6", environ={"N": "4"}).loaded.origins.explain(
+        "training.total_steps"
+    )
     assert [(s["value"], s["kind"], s["file"], s["line"]) for s in steps[1:]] == [
         (10, "file", "b.yaml", 1),
         (4, "env", "x.yaml", 3),
@@ -22,24 +25,37 @@ def test_a_chain_is_in_composition_order_with_the_winner_last(project, monkeypat
 
 def test_a_default_is_at_its_place_in_the_signature(project):
     (step,) = project.load("b.yaml").loaded.origins.explain("optimizer.weight_decay")
-    lines = open(__import__("ostinato.training").__path__[0] + "/training/optimizers.py").read().split("\n")
+    lines = (PACKAGE / "training/optimizers.py").read_text().split("\n")
     assert step["file"] == "ostinato/training/optimizers.py"
     assert "weight_decay: float" in lines[step["line"] - 1]
     (step,) = project.load("b.yaml").loaded.origins.explain("training.batch_size")
-    lines = open(__import__("ostinato.core").__path__[0] + "/core/schema.py").read().split("\n")
+    lines = (PACKAGE / "core/schema.py").read_text().split("\n")
     assert "batch_size: int" in lines[step["line"] - 1]
 
 
 def test_a_section_gives_its_leaves(project):
-    leaves = project.write(c="_base_: b.yaml\nexperiment: {extra: {a: {b: 1}}}").load().loaded.origins.explain("experiment")
+    leaves = (
+        project.write(c="_base_: b.yaml\nexperiment: {extra: {a: {b: 1}}}").load().loaded.origins.explain("experiment")
+    )
     assert list(leaves) == [f"experiment.{k}" for k in ("name", "seed", "output_root", "tags", "notes", "extra.a.b")]
     assert leaves["experiment.extra.a.b"][-1]["line"] == 2
 
 
+FINE = """from ostinato.core.registry import REWARDS
+@REWARDS.register("fine")
+def fine(*, a: float = 1): ...
+"""
+EVERYTHING = """_base_: b.yaml
+plugins: [lab_all]
+rewards: {fine: {weight: 2}, x: {name: fine}}
+optimizer: {betas: [0, 1]}
+logging: {trackers: {}}
+experiment: {tags+: [z], extra: {t: "${ref:experiment.tags}"}}
+"""
+
+
 def test_every_leaf_of_the_result_has_a_chain_that_ends_in_its_value(project):
-    project.write(lab_all_py='from ostinato.core.registry import REWARDS\n@REWARDS.register("fine")\ndef fine(*, a: float = 1): ...\n')
-    project.write(c="_base_: b.yaml\nplugins: [lab_all]\nrewards: {fine: {weight: 2}, x: {name: fine}}\noptimizer: {betas: [0, 1]}\n"
-                    "logging: {trackers: {}}\nexperiment: {tags+: [z], notes: '${ref:experiment.tags}'}\n".replace("notes: '${ref:experiment.tags}'", "extra: {t: '${ref:experiment.tags}'}"))
+    project.write(lab_all_py=FINE, c=EVERYTHING)
     config = project.load()
     plain = config.to_dict()
     origins = config.origins

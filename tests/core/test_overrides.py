@@ -6,12 +6,28 @@ import pytest
 
 
 def test_a_plain_value_is_taken_byte_for_byte(project):
-    for text in ["a=b", "a, b", "a: b", "a #b", "50%", "@x", "*y", "&z", "[unclosed", "'a' b", "{a: 1} x", " s ", "- x"]:
+    for text in [
+        "a=b",
+        "a, b",
+        "a: b",
+        "a #b",
+        "50%",
+        "@x",
+        "*y",
+        "&z",
+        "[unclosed",
+        "'a' b",
+        "{a: 1} x",
+        " s ",
+        "- x",
+    ]:
         assert project.load("b.yaml", f"experiment.notes={text}").experiment.notes == text
 
 
 def test_flow_values(project):
-    config = project.load("b.yaml", "experiment.tags=[x, 'y z']", 'experiment.extra={a: {b: 1e-5}, "c": [1]}', 'experiment.notes="q"')
+    config = project.load(
+        "b.yaml", "experiment.tags=[x, 'y z']", 'experiment.extra={a: {b: 1e-5}, "c": [1]}', 'experiment.notes="q"'
+    )
     assert config.experiment.tags == ("x", "y z")
     assert config.experiment.extra == {"a": {"b": 1e-05}, "c": (1,)}
     assert config.experiment.notes == "q"

@@ -34,8 +34,19 @@ def test_duplicates_name_both_lines_at_any_depth(fails):
     assert "first at line 1" in fails("training: {}\ntraining: {}")[0]
 
 
+ALIASES = """experiment:
+  extra:
+    one: &one {x: 1, y: 1}
+    two: &two {y: 2, z: 2}
+    three:
+      <<: [*one, *two]
+      z: 3
+    four: *one
+"""
+
+
 def test_aliases_and_merge_keys(project):
-    project.write(c="experiment:\n  extra:\n    one: &one {x: 1, y: 1}\n    two: &two {y: 2, z: 2}\n    three:\n      <<: [*one, *two]\n      z: 3\n    four: *one\n")
+    project.write(c=ALIASES)
     extra = project.load().experiment.extra
     assert extra["three"] == {"x": 1, "y": 1, "z": 3}
     assert extra["four"] == extra["one"]
@@ -93,3 +104,7 @@ def test_the_file_itself_is_missing(project):
 
 def test_a_folder_is_no_file(project):
     assert "cannot read" in project.mistakes(".")[0]
+
+
+def test_nesting_without_end(fails):
+    assert "nested too deeply" in fails("experiment: {extra: " + "{a: " * 200 + "1" + "}" * 201)[0]

@@ -83,7 +83,24 @@ def test_what_is_not_a_string_is_written_so_that_it_reads_the_same(text):
         assert read_plain(write_scalar(value)) == value
 
 
-ODD = ["", " a ", "a\nb", "\x85\u2028\x7f\x01", "🙂é", "${X}", "$${X}", "a: b", "- a", "#a", "null", "1", "'", '"', "*", "\\"]
+ODD = [
+    "",
+    " a ",
+    "a\nb",
+    "\x85\u2028\x7f\x01",
+    "🙂é",
+    "${X}",
+    "$${X}",
+    "a: b",
+    "- a",
+    "#a",
+    "null",
+    "1",
+    "'",
+    '"',
+    "*",
+    "\\",
+]
 
 
 def test_every_string_is_written_so_that_it_reads_the_same(project):

@@ -68,7 +68,8 @@ def test_variables_in_overrides_and_bases_but_not_in_keys(project):
 
 
 def test_a_reference_takes_the_value_after_all_layers(project):
-    project.write(c="_base_: b.yaml\nlogging:\n  save_interval: ${ref:training.total_steps}\n  eval_interval: '${ref:training.batch_size}'")
+    text = "logging: {save_interval: '${ref:training.total_steps}', eval_interval: '${ref:training.batch_size}'}"
+    project.write(c="_base_: b.yaml\n" + text)
     config = project.load("c.yaml", "training.total_steps=77")
     assert (config.logging.save_interval, config.logging.eval_interval) == (77, 32)
 
@@ -92,7 +93,7 @@ def test_references_to_sections_hold_defaults(project):
     assert config.experiment.extra["g"] == 1.0
 
 
-LAB = '''
+LAB = """
 from ostinato.core.registry import DATASETS
 class Rows:
     def __len__(self): return 1
@@ -103,11 +104,13 @@ class A(Rows):
 @DATASETS.register("rows_b")
 class B(Rows):
     def __init__(self, seed, *, path: str = "q"): ...
-'''
+"""
 
 
 def test_a_component_copied_and_switched(project):
-    project.write(lab_ref_py=LAB, c="plugins: [lab_ref]\ndata:\n  train: {name: rows_a, a: 5}\n  validation: ${ref:data.train}\n")
+    project.write(
+        lab_ref_py=LAB, c="plugins: [lab_ref]\ndata:\n  train: {name: rows_a, a: 5}\n  validation: ${ref:data.train}\n"
+    )
     assert project.load().data.validation.options == {"path": "p", "a": 5}
     assert project.load("c.yaml", "data.validation.path=x").data.validation.options == {"path": "x", "a": 5}
     assert project.load("c.yaml", "data.validation.name=rows_b").data.validation.options == {"path": "q"}

@@ -41,7 +41,7 @@ def trained(folder: Path, algorithm: str, *overrides: str, disturb: bool = False
 
 def use_global_generators(trainer: BaseTrainer, output: StepOutput) -> None:
     """What a user's hook might do."""
-    random.random(), numpy.random.rand(output.step), torch.rand(3)  # noqa: B018
+    random.random(), numpy.random.rand(output.step), torch.rand(3)
 
 
 def assert_equal(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:

@@ -6,22 +6,22 @@ from typing import Any
 
 import click
 
-from ostinato.cli.config import as_json, print_json
+from ostinato.cli.config import as_json, fail, print_json
 from ostinato.core.catalog import Found, shown
-from ostinato.core.errors import UserError
 from ostinato.core.frozen import flow
-from ostinato.core.mistakes import nearest
+from ostinato.core.mistakes import NOWHERE, Mistake, nearest
 from ostinato.core.registry import REGISTRIES, catalog
-from ostinato.core.resolve import plain_default
+from ostinato.core.signatures import plain_default
 
 
-def _kinds(kind: str | None) -> list[str]:
+def _kinds(kind: str | None, as_json: bool) -> list[str]:
     if kind is None:
         return list(REGISTRIES)
     if kind.upper() not in REGISTRIES:
         guess = nearest(kind.upper(), REGISTRIES)
         hint = f" Did you mean {guess.lower()}?" if guess else ""
-        raise UserError(f"no kind of components is called {kind!r}.{hint} Known: {', '.join(REGISTRIES).lower()}.")
+        text = f"no kind of components is called {kind!r}.{hint} Known: {', '.join(REGISTRIES).lower()}."
+        fail([Mistake(NOWHERE, None, text)], as_json)
     return [kind.upper()]
 
 
@@ -50,7 +50,7 @@ def _json(found: Found) -> dict[str, Any]:
 @as_json
 def components(kind: str | None, as_json: bool) -> None:
     """List the components that a config can name, of all kinds or of one."""
-    found = [item for name in _kinds(kind) for item in catalog().all(name)]
+    found = [item for name in _kinds(kind, as_json) for item in catalog().all(name)]
     if as_json:
         return print_json(
             [
@@ -76,13 +76,13 @@ def components(kind: str | None, as_json: bool) -> None:
 def explain(name: str, as_json: bool) -> None:
     """Documentation, origin and options of a component: NAME, or KIND.NAME."""
     kind, _, short = name.rpartition(".")
-    kinds = _kinds(kind or None)
+    kinds = _kinds(kind or None, as_json)
     found = [item for one in kinds for item in catalog().find(one, short)]
     if not found:
         known = [item.name for one in kinds for item in catalog().all(one)]
         guess = nearest(short, known)
         hint = f" Did you mean {guess}?" if guess else " `ostinato components` lists all."
-        raise UserError(f"no component is called {name!r}.{hint}")
+        fail([Mistake(NOWHERE, None, f"no component is called {name!r}.{hint}")], as_json)
     if as_json:
         return print_json([_json(item) for item in found])
     click.echo("\n\n".join(map(_text, found)))

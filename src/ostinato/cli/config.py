@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
+from ostinato.cli.config_differences import differences
 from ostinato.core.config import Config, load_config
 from ostinato.core.frozen import flow
 from ostinato.core.mistakes import NOWHERE, ConfigError, Mistake
@@ -141,44 +142,6 @@ def both(left: Callable[[], Config], right: Callable[[], Config], as_json: bool)
         except ConfigError as error:
             mistakes += [mistake for mistake in error.mistakes if mistake not in mistakes]
     return fail(mistakes, as_json) if mistakes else found
-
-
-def differences(left: Config, right: Config) -> list[dict[str, Any]]:
-    """One row per leaf that differs, sorted by key."""
-    sides = {"a": leaves(left), "b": leaves(right)}
-    missing = object()
-    rows = []
-    for key in sorted(sides["a"].keys() | sides["b"].keys()):
-        if sides["a"].get(key, missing) == sides["b"].get(key, missing):
-            continue
-        row: dict[str, Any] = {"key": key}
-        for side, config in (("a", left), ("b", right)):
-            if key in sides[side]:
-                row[side] = json.loads(sides[side][key])
-        for side, config in (("a", left), ("b", right)):
-            if key in sides[side]:
-                chain = config.loaded.origins.explain(key)
-                last = chain[-1] if isinstance(chain, list) and chain else {"file": None, "line": None}
-                row |= {f"{side}_file": last["file"], f"{side}_line": last["line"]}
-        rows.append(row)
-    return rows
-
-
-def leaves(config: Config) -> dict[str, str]:
-    """Every leaf of a resolved config, as JSON (so that 1 and true differ)."""
-    from ostinato.core.nodes import join
-
-    found: dict[str, str] = {}
-
-    def walk(value: Any, path: str) -> None:
-        if isinstance(value, dict) and value:
-            for key, item in value.items():
-                walk(item, join(path, key))
-        else:
-            found[path] = json.dumps(value)
-
-    walk(config.loaded.plain, "")
-    return found
 
 
 @command.command("hash")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -49,7 +50,5 @@ def run_group(nproc: int, max_restarts: int, arguments: tuple[str, ...]) -> None
         options.append(f"--signals-to-handle={SIGNALS}")
     if "--shutdown-timeout" in known:  # torch 2.13; before, workers are killed 30 s after the signal
         options.append(f"--shutdown-timeout={SAVING_SECONDS}")
-    try:
+    with contextlib.suppress(ChildFailedError, SignalException):
         run.main([*options, "-m", "ostinato", "train", *arguments])
-    except (ChildFailedError, SignalException):
-        pass

@@ -10,7 +10,9 @@ from ostinato.experiment.run import Run
 from ostinato.training import hooks
 from ostinato.training.build import Built
 from ostinato.training.checkpoint_folder import Checkpoints, Retention
+from ostinato.training.samples import SampleText
 from ostinato.training.saver import Saver
+from ostinato.training.trainer import Hook
 
 
 def make_saver(built: Built, folder: Path, run: Run | None, event: Callable[..., None]) -> Saver:
@@ -26,9 +28,10 @@ def make_saver(built: Built, folder: Path, run: Run | None, event: Callable[...,
         keep_existing=built.tier != "fast",
         writable=run is not None,
     )
+    hf_config = getattr(trainer.model, "hf_config", None)
     facts: dict[str, Any] = {
         "run": {"id": run.id, "name": run.name} if run else {},
-        "hf": hasattr(trainer.model, "hf_config") and trainer.model.hf_config() is not None,
+        "hf": bool(hf_config and hf_config()),
         "world": trainer.strategy.state(),
         "numerics": built.tier,
         "fingerprints": {
@@ -42,9 +45,7 @@ def make_saver(built: Built, folder: Path, run: Run | None, event: Callable[...,
     return saver
 
 
-def add_hooks(
-    built: Built, folder: Path, write: hooks.Write, say: Callable[[str], None], show: hooks.Hook | None
-) -> None:
+def add_hooks(built: Built, folder: Path, write: hooks.Write, say: Callable[[str], None], show: Hook | None) -> None:
     """In this order after each step: averages, the row, held-out metrics, samples, the bar, the checkpoint."""
     trainer, logging, training = built.trainer, built.trainer.config.logging, built.trainer.config.training
     average = hooks.Average(trainer.model, training.ema_decay) if training.ema_decay else None
@@ -53,8 +54,6 @@ def add_hooks(
     trainer.add_hook(hooks.RecordStep(write))
     trainer.add_hook(hooks.Evaluate(write, average), every=logging.eval_interval)
     if trainer.strategy.is_main and logging.samples_interval:
-        from ostinato.training.samples import SampleText
-
         trainer.add_hook(SampleText(folder / "outputs" / "samples", say), every=logging.samples_interval)
     if trainer.strategy.is_main and logging.profile:
         trainer.add_hook(hooks.Profile(str(folder / "logs" / "trace.json"), *logging.profile))

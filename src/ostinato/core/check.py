@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from ostinato.core.catalog import PACKAGE, Found, NoPlugin, plugin_files, shown
-from ostinato.core.merge import Merged
+from ostinato.core.catalog import PACKAGE, Found, NoPlugin, entry_point_plugins, plugin_files, shown
+from ostinato.core.merged import Merged
 from ostinato.core.mistakes import NOWHERE, Mistakes, Place
 from ostinato.core.nodes import Sequence
 from ostinato.core.registry import REGISTRIES, import_module
@@ -34,6 +36,7 @@ def check_complete(plain: Mapping[str, Any], resolver: Resolver, mistakes: Mista
 
 def check_imports(root: Merged, resolver: Resolver, mistakes: Mistakes) -> None:
     """Import the plugins and the chosen components; both readings of a signature must agree."""
+    warn_of_entry_points()
     broken = _plugins(root, mistakes)
     failures: dict[str, list[tuple[Place, str, str, str]]] = {}  # one cause may keep several components away
     for path, (found, place) in resolver.named.items():
@@ -56,6 +59,15 @@ def check_imports(root: Merged, resolver: Resolver, mistakes: Mistakes) -> None:
         place, key, name, where = components[0]
         others = [f"the same for {other_key}: {other}" for _, other_key, other, _ in components[1:]]
         mistakes.add(place, key, f"{name} could not be imported: {cause} ({where})", *others)
+
+
+def warn_of_entry_points() -> None:
+    """Say on stderr which plugins installed packages announce that are not there."""
+    for name in entry_point_plugins():
+        try:
+            plugin_files(name)
+        except NoPlugin as error:
+            print(f"warning: the plugin {name}, announced by an installed package: {error}", file=sys.stderr)
 
 
 def _plugins(root: Merged, mistakes: Mistakes) -> set[str]:
@@ -86,16 +98,13 @@ def _where(error: BaseException, found: Found) -> str:
 
 
 def _frame(frames: list[traceback.FrameSummary]) -> str:
-    from pathlib import Path
-
     return f"{shown(Path(frames[-1].filename))}:{frames[-1].lineno}"
 
 
 def _syntax(error: BaseException) -> str:
-    from pathlib import Path
-
-    is_syntax = isinstance(error, SyntaxError) and error.filename
-    return f"{shown(Path(error.filename))}:{error.lineno}" if is_syntax else ""  # type: ignore[attr-defined]
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{shown(Path(error.filename))}:{error.lineno}"
+    return ""
 
 
 def _difference(found: Found) -> str | None:

@@ -38,8 +38,8 @@ class Claim:
     @property
     def noun(self) -> str:
         """What it sets, in a word."""
-        node = self.entry.node if self.entry else None
-        return "null" if self.is_null else "map" if isinstance(node, Map) else "list" if isinstance(node, Sequence) else "scalar"
+        names = {Map: "map", Sequence: "list", Scalar: "scalar"}
+        return "null" if self.is_null or self.entry is None else names[type(self.entry.node)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ def dominant(views: list[View], below: list[int]) -> View:
     """Several views as one: without what is dominated."""
     if len(views) == 1:
         return View(list(views[0].claims), list(views[0].appends))
-    claims = _once(claim for view in views for claim in view.claims)
-    appends = _once(claim for view in views for claim in view.appends)
+    claims = _once([claim for view in views for claim in view.claims])
+    appends = _once([claim for view in views for claim in view.appends])
     dominated = 0
     for claim in claims:
         dominated |= below[claim.layer]
@@ -84,7 +84,7 @@ def dominant(views: list[View], below: list[int]) -> View:
     )
 
 
-def _once(claims) -> list[Claim]:  # type: ignore[no-untyped-def]
+def _once(claims: list[Claim]) -> list[Claim]:
     return sorted({id(claim): claim for claim in claims}.values(), key=lambda claim: claim.layer)
 
 

@@ -14,7 +14,8 @@ from ostinato.core.fields import Component, Section, fields_of
 from ostinato.core.freeze import Freezer
 from ostinato.core.frozen import frozen_text, sha256
 from ostinato.core.layers import Layers
-from ostinato.core.merge import Merged, Merger
+from ostinato.core.merge import Merger
+from ostinato.core.merged import Merged
 from ostinato.core.mistakes import ConfigError, Mistakes
 from ostinato.core.nodes import Scalar, Sequence
 from ostinato.core.origins import Origins, Step

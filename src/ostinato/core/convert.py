@@ -11,6 +11,8 @@ from ostinato.core.nodes import Map, Node, Scalar, Sequence, join
 from ostinato.core.scalar_types import SCALARS, YAML_TYPES, Unfit, scalar_value, spelled
 
 Fail = Callable[[Place, str, str], None]  # place, key, message
+
+
 class _Broken:
     def __repr__(self) -> str:
         return "BROKEN"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ostinato.core.merge import Merged
+from ostinato.core.merged import Merged
 from ostinato.core.mistakes import NOWHERE, Place
 from ostinato.core.nodes import Entry, Map, Node, Scalar, Sequence, join
 from ostinato.core.scalars import write_scalar

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
+import operator
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +16,13 @@ from typing import Any, ClassVar
 from ostinato.core.annotations import Classes, Type, parse_type
 from ostinato.core.mistakes import NOWHERE, Place
 
-BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}  # JSON Schema's words
+# JSON Schema's words for bounds
+RULES: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "minimum": (">=", operator.ge),
+    "exclusiveMinimum": (">", operator.gt),
+    "maximum": ("<=", operator.le),
+    "exclusiveMaximum": ("<", operator.lt),
+}
 
 
 def option(default: Any, doc: str, *, science: bool = True, **bounds: float) -> Any:
@@ -56,10 +63,13 @@ class Field:
     science: bool
     bounds: Mapping[str, float]
 
-    @property
-    def rule(self) -> str:
-        """The bounds in words: `> 0`."""
-        return " and ".join(f"{BOUNDS[word]} {bound:g}" for word, bound in self.bounds.items())
+    def broken_rule(self, value: float) -> str | None:
+        """The bound that a number breaks, in words."""
+        for word, bound in self.bounds.items():
+            sign, holds = RULES[word]
+            if not isinstance(value, bool) and not holds(value, bound):
+                return f"{sign} {bound:g}"
+        return None
 
 
 @functools.lru_cache(None)
@@ -73,18 +83,22 @@ def _classes_of(module: str) -> Classes:
     return find
 
 
-@functools.lru_cache(None)
 def fields_of(cls: type[Section]) -> dict[str, Field]:
     """The fields of a schema class as a config sees them, in order; of a component: `name` and the common ones."""
+    if cls not in _FIELDS:
+        _FIELDS[cls] = dict(_read_fields(cls))
+    return _FIELDS[cls]
+
+
+_FIELDS: dict[type[Section], dict[str, Field]] = {}
+
+
+def _read_fields(cls: type[Section]) -> Iterator[tuple[str, Field]]:
     classes = _classes_of(cls.__module__)
-    found = {}
     for field in dataclasses.fields(cls):
         if "doc" in field.metadata:
             name = cls.NAME_KEY if issubclass(cls, Component) and field.name == "name" else field.name
-            data = field.metadata
-            kind = parse_type(str(field.type), classes)
-            found[name] = Field(name, kind, data["default"], data["doc"], data["science"], data["bounds"])
-    return found
+            yield name, Field(name, parse_type(str(field.type), classes), **field.metadata)
 
 
 @functools.lru_cache(None)

@@ -25,9 +25,7 @@ class Freezer:
 
     def fields(self, cls: type[Section], plain: Plain, path: str) -> dict[str, Any]:
         """The attributes of a section, by the names of the config."""
-        return {
-            name: self.value(plain[name], field.type, join(path, name)) for name, field in fields_of(cls).items()
-        }
+        return {name: self.value(plain[name], field.type, join(path, name)) for name, field in fields_of(cls).items()}
 
     def section(self, cls: type[Section], plain: Plain, path: str) -> Any:
         """A section or component node."""

@@ -8,9 +8,8 @@ from typing import Any
 from ostinato.core.annotations import Type
 from ostinato.core.catalog import Catalog, Found
 from ostinato.core.fields import Component, Field, Section, fields_of
-from ostinato.core.resolve import plain_default
 from ostinato.core.schema import RENAMED, SECOND_SPELLINGS, Sections
-from ostinato.core.signatures import Option
+from ostinato.core.signatures import Option, plain_default
 
 Json = dict[str, Any]
 VARIABLE: Json = {"type": "string", "pattern": r"\$\{"}
@@ -57,27 +56,27 @@ class Writer:
 
     def field(self, field: Field) -> Json:
         """A schema field."""
-        return {"description": field.doc, **self.type(field.type, dict(field.bounds)), "default": field.default}
+        return {"description": field.doc, **self.value(field.type, dict(field.bounds)), "default": field.default}
 
     def option(self, option: Option) -> Json:
         """An option of a component."""
-        schema = self.type(option.type, {})
+        schema = self.value(option.type, {})
         return schema if option.required else {**schema, "default": plain_default(option.default, option.type)}
 
-    def type(self, kind: Type, bounds: Json) -> Json:
+    def value(self, kind: Type, bounds: Json) -> Json:
         """What a type takes."""
         match kind.head:
             case "|":
-                return {"anyOf": [self.type(member, bounds) for member in kind.args]}
+                return {"anyOf": [self.value(member, bounds) for member in kind.args]}
             case "int" | "float":
                 number = {"type": "integer" if kind.head == "int" else "number", **bounds}
                 return {"anyOf": [number, {"type": "string", "pattern": NUMBER}]}
             case "Literal":
                 return {"anyOf": [{"enum": list(kind.args)}, VARIABLE]}
             case "list" | "tuple...":
-                return {"anyOf": [{"type": "array", "items": self.type(kind.args[0], {})}, VARIABLE]}
+                return {"anyOf": [{"type": "array", "items": self.value(kind.args[0], {})}, VARIABLE]}
             case "tuple":
-                items = [self.type(member, {}) for member in kind.args]
+                items = [self.value(member, {}) for member in kind.args]
                 array = {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
                 return {"anyOf": [array, VARIABLE]}
             case "dict":
@@ -92,15 +91,14 @@ class Writer:
             "type": "object",
             "properties": {"_delete_": {"const": True}},
             "patternProperties": {"^~": {"type": "null"}},
-            "additionalProperties": self.type(inner, {}),
+            "additionalProperties": self.value(inner, {}),
         }
 
     def struct(self, cls: type[Section]) -> Json:
         """A reference to a section or component node."""
         if cls.__name__ not in self.definitions:
             self.definitions[cls.__name__] = {}  # a node may hold its own kind
-            is_component = issubclass(cls, Component)
-            definition = self.component(cls) if is_component else self.section(cls)
+            definition = self.component(cls) if issubclass(cls, Component) else self.section(cls)
             self.definitions[cls.__name__] = {"description": cls.__doc__, **definition}
         return {"$ref": f"#/$defs/{cls.__name__}"}
 

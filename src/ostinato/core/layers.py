@@ -1,4 +1,4 @@
-"""The layers of a config in composition order: bases left to right, each with its own first, then the file, then `-o`."""
+"""The layers of a config in composition order: bases left to right, each with its own first, the file, then `-o`."""
 
 from __future__ import annotations
 

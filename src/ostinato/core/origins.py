@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 from ostinato.core.annotations import ANY
 from ostinato.core.claims import Claim
 from ostinato.core.convert import BROKEN, convert
-from ostinato.core.merge import Merged
+from ostinato.core.merged import Merged
 from ostinato.core.mistakes import Place
-from ostinato.core.nodes import Map, Node, Scalar, Sequence, join
+from ostinato.core.nodes import Node, Scalar, Sequence, join
 from ostinato.core.overrides import split_key
 from ostinato.core.references import Settler, Unsettled
-from ostinato.core.resolve import plain_default
 from ostinato.core.shapes import ROOT, Schema, Shape
-from ostinato.core.signatures import MISSING
+from ostinato.core.signatures import MISSING, plain_default
 from ostinato.core.variables import reference_of, uses_variable
 
 ELEMENT = re.compile(r"(.*)\[(\d+)\]\Z")
@@ -67,17 +67,11 @@ class Origins:
         """The chains at and below a key."""
         below = self._below(shape, merged)
         found = {}
-        if not below or (path and any(not self._is_full_map(step) for step in (merged.steps if merged else []))):
+        if not below or (path and merged is not None and any(map(_is_leaf, merged.steps))):
             found[path] = self.chain(shape, merged)
         for key, (inner, child) in below.items():
             found |= self.leaves(inner, child, join(path, key))
         return found
-
-    @staticmethod
-    def _is_full_map(step: Claim) -> bool:
-        node = step.entry.node if step.entry is not None else None
-        is_copy = reference_of(node) is not None
-        return is_copy or (isinstance(node, Map) and bool(node.entries)) or step.kind == "dropped"
 
     def _below(self, shape: Shape | None, merged: Merged | None) -> dict[str, tuple[Shape | None, Merged | None]]:
         written = dict((merged.children or {}).items()) if merged is not None else {}
@@ -95,11 +89,10 @@ class Origins:
         """Every step of a leaf."""
         found: list[Step] = []
         value: Any = None
-        if shape is not None and shape.declared_by is not None and shape.default is not MISSING:
-            if shape.cls is None or shape.default is None:
-                value = plain_default(shape.default, shape.type)
-                file, line = shape.declared
-                found.append({"value": value, "file": file, "line": line, "kind": "default"})
+        if shape is not None and _has_default(shape):
+            value = plain_default(shape.default, shape.kind)
+            file, line = shape.declared
+            found.append({"value": value, "file": file, "line": line, "kind": "default"})
         base = value
         for step in self._ordered(merged):
             value = self._after(step, value, base, shape)
@@ -111,7 +104,7 @@ class Origins:
         if merged is None:
             return []
         kept = {entry.place for entry in merged.appends}  # these end the list, wherever their layer stands
-        steps = [s for s in merged.steps if s.kind != "set" or not isinstance(s.entry and s.entry.node, Map) or not s.entry.node.entries]  # type: ignore[union-attr]
+        steps = [step for step in merged.steps if not _is_full_map(step)]
         return sorted(steps, key=lambda step: step.kind == "append" and step.place in kept)
 
     def _after(self, step: Claim, value: Any, default: Any, shape: Shape | None) -> Any:
@@ -124,11 +117,9 @@ class Origins:
         return said
 
     def _typed(self, node: Node, shape: Shape | None) -> Any:
-        try:
+        with suppress(Unsettled):  # then it is shown as written
             node = self.settler.expand(node, "")
-        except Unsettled:
-            pass  # shown as written
-        kind = shape.type if shape is not None else ANY
+        kind = shape.kind if shape is not None else ANY
         value = convert(node, kind, "", lambda *_: None)
         value = convert(node, ANY, "", lambda *_: None) if value is BROKEN else value
         return node.text if value is BROKEN and isinstance(node, Scalar) else value
@@ -165,6 +156,20 @@ class Origins:
                 items += [(item.place, "append") for item in entry.node.items]
         place, kind = items[int(index)]
         return [{"value": value, "file": place.file, "line": place.line, "kind": kind if place.file else "cli"}]
+
+
+def _has_default(shape: Shape) -> bool:
+    is_leaf = shape.cls is None or shape.default is None
+    return is_leaf and shape.declared_by is not None and shape.default is not MISSING
+
+
+def _is_full_map(step: Claim) -> bool:
+    return step.kind == "set" and step.is_map and step.entry is not None and bool(step.entry.node.entries)  # type: ignore[union-attr]
+
+
+def _is_leaf(step: Claim) -> bool:
+    is_copy = step.entry is not None and reference_of(step.entry.node) is not None
+    return step.kind != "dropped" and not is_copy and not _is_full_map(step)
 
 
 def _uses_variable(node: Node) -> bool:

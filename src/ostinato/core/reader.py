@@ -11,6 +11,7 @@ from ostinato.core.nodes import Entry, Map, Node, Scalar, Sequence, join
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_NODES = 100_000
+MAX_DEPTH = 100  # of maps and lists in one another
 
 
 class TooLarge(Exception):
@@ -58,6 +59,8 @@ class Reader:
         if id(raw) in self.open:
             self.mistakes.add(place, path, "this alias contains itself. Write the values out.")
             return Map({}, place)
+        if len(self.open) > MAX_DEPTH:
+            raise RecursionError
         self.open.add(id(raw))
         if isinstance(raw, yaml.SequenceNode):
             node: Node = Sequence([self.node(item, f"{path}[{i}]") for i, item in enumerate(raw.value)], place)

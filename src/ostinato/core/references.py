@@ -8,7 +8,7 @@ from dataclasses import replace
 from ostinato.core.claims import Claim
 from ostinato.core.copies import copy_of, lay_over, node_of, placed
 from ostinato.core.fields import fields_of
-from ostinato.core.merge import Merged
+from ostinato.core.merged import Merged
 from ostinato.core.mistakes import Mistakes, Place
 from ostinato.core.nodes import Entry, Map, Node, Scalar, Sequence, join
 from ostinato.core.overrides import BadKey, split_key
@@ -77,8 +77,8 @@ class Settler:
             items = [self.expand(item, f"{path}[{i}]") for i, item in enumerate(node.items)]
             return Sequence(items, node.place)
         if isinstance(node, Map):
-            entries = {k: Entry(k, e.operator, e.place, self.expand(e.node, f"{path}.{k}")) for k, e in node.entries.items()}
-            return Map(entries, node.place)
+            inner = {key: self.expand(entry.node, join(path, key)) for key, entry in node.entries.items()}
+            return Map({key: replace(entry, node=inner[key]) for key, entry in node.entries.items()}, node.place)
         if (target := reference_of(node)) is not None:
             merged, shape = self.target(target, node.place, path)
             return placed(node_of(merged, shape, self.schema), node.place)

@@ -7,12 +7,15 @@ import inspect
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ostinato.core.catalog import Catalog, shown
 from ostinato.core.errors import UserError
+from ostinato.core.fields import fields_of
 from ostinato.core.mistakes import ConfigError, Mistake, nearest
+from ostinato.core.schema import Sections
 from ostinato.core.signatures import BadSignature, refuse_names, signature_of, thaw
 
 NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
@@ -34,13 +37,21 @@ class Registry:
 
     `home` is where ostinato's own live, below the package: a folder, where file name = registered name, or one
     module. `base` is the class ("module:Name") that each must subclass; `methods` are those a class must have;
-    `common` are the fields of a config node that are not options.
+    `common` are the fields of a config node that are not options; `reserved` names may not be taken.
     """
 
     def __init__(
-        self, kind: str, home: str, *, base: str = "", methods: tuple[str, ...] = (), common: tuple[str, ...] = ()
+        self,
+        kind: str,
+        home: str,
+        *,
+        base: str = "",
+        methods: tuple[str, ...] = (),
+        common: tuple[str, ...] = (),
+        reserved: Iterable[str] = (),
     ) -> None:
         self.kind, self.home, self.base, self.methods, self.common = kind, home, base, methods, ("name", *common)
+        self.reserved = frozenset(reserved)
         self.objects: dict[str, Any] = {}
         self.places: dict[str, str] = {}
         REGISTRIES[kind] = self
@@ -67,6 +78,7 @@ class Registry:
         if old is not None and (old.__module__, old.__qualname__) != (target.__module__, target.__qualname__):
             raise refuse(f"{self.places[name]} has that name. Rename one.")
         try:
+            self.refuse_reserved(name)
             refuse_names(signature_of(target).values(), self.common)
         except BadSignature as error:
             raise refuse(str(error)) from None
@@ -76,8 +88,15 @@ class Registry:
         if missing and inspect.isclass(target):
             raise refuse(f"the class has no {', '.join(missing)}. Define {'it' if len(missing) == 1 else 'them'}.")
 
-    def get(self, name: str) -> Any:
+    def refuse_reserved(self, name: str) -> None:
+        """Raise BadSignature for a name that would be mistaken for something else."""
+        if name in self.reserved:
+            raise BadSignature(f"{name} is a section of every config. Choose another name.")
+
+    def get(self, name: str | None) -> Any:
         """The class or function of that name; only the module that holds it is imported."""
+        if name is None:
+            raise UserError(f"{self.kind}: no name is given.")
         if name not in self.objects:
             found = catalog(tuple(ACTIVE_PLUGINS)).find(self.kind, name)
             if not found:
@@ -138,7 +157,9 @@ def _is_a(target: Any, base: str) -> bool:
     return inspect.isclass(target) and any((c.__module__, c.__name__) == (module, name) for c in target.__mro__)
 
 
-ALGORITHMS = Registry("ALGORITHMS", "algorithms", base="ostinato.training.trainer:BaseTrainer")
+ALGORITHMS = Registry(
+    "ALGORITHMS", "algorithms", base="ostinato.training.trainer:BaseTrainer", reserved=fields_of(Sections)
+)
 MODELS = Registry("MODELS", "models", common=("init_from", "adapter"))
 DATASETS = Registry("DATASETS", "data", methods=("__len__", "__getitem__"), common=("sources", "weight"))
 LOSSES = Registry("LOSSES", "losses")

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
 from typing import Any
 
-from ostinato.core.annotations import ANY, Type
 from ostinato.core.catalog import Found
 from ostinato.core.claims import spell
+from ostinato.core.component_nodes import Algorithm, Model
 from ostinato.core.convert import BROKEN, convert, describe
-from ostinato.core.merge import Merged
-from ostinato.core.mistakes import NOWHERE, Mistakes, Place, nearest
+from ostinato.core.look_up import look_up
+from ostinato.core.merged import Merged
+from ostinato.core.mistakes import NOWHERE, Mistakes, Place
 from ostinato.core.nodes import Scalar, Sequence, join
-from ostinato.core.registry import REGISTRIES
 from ostinato.core.shapes import FREE, ROOT, Schema, Shape, chosen_algorithm
-from ostinato.core.signatures import MISSING, BadSignature, refuse_names
+from ostinato.core.signatures import MISSING, plain_default
 from ostinato.core.suggestions import unknown_key
 
 Plain = dict[str, Any]
 
 
 class Resolver:
-    """Resolves one tree. `named`: the component at each node's path. `missing`: what only `check` and `train` insist on."""
+    """Resolves one tree."""
 
     def __init__(self, root: Merged, schema: Schema, mistakes: Mistakes) -> None:
         self.root, self.schema, self.mistakes = root, schema, mistakes
-        self.named: dict[str, tuple[Found, Place]] = {}
+        self.named: dict[str, tuple[Found, Place]] = {}  # by the path of the node: what it names, and where
         self.places: dict[str, Place] = {}  # of component nodes
-        self.missing: list[tuple[Place, str, str]] = []
+        self.missing: list[tuple[Place, str, str]] = []  # what only `check` and `train` insist on
         self.unused: Plain = {}  # the sections of algorithms that were not chosen
 
     def resolve(self) -> Plain:
@@ -43,11 +41,7 @@ class Resolver:
     def section(self, shape: Shape, merged: Merged | None, path: str) -> Any:
         """The plain map of a section, a component node, or an algorithm's section."""
         if merged is not None and merged.is_live and not merged.is_map:
-            assert merged.node is not None
-            text = f"expected a map, got {describe(merged.node)}."
-            is_name = shape.component is not None and isinstance(merged.node, Scalar) and not merged.is_null
-            remedy = f"Write {merged.path.split('.')[-1]}: {{name: {merged.node.text}}}." if is_name else "Write {...} or remove it."  # type: ignore[union-attr]
-            self.mistakes.add(merged.node.place, path, f"{text} {remedy}")
+            self.no_map(shape, merged, path)
             return BROKEN
         if shape.component is not None:
             self.component(shape, merged, path)
@@ -58,6 +52,14 @@ class Resolver:
             if key not in known and merged is not None:
                 self.unknown(shape, merged, child)
         return {key: self.value(inner, live.get(key), join(path, key)) for key, inner in known.items()}
+
+    def no_map(self, shape: Shape, merged: Merged, path: str) -> None:
+        """Note that a section or component node is something else."""
+        assert merged.node is not None
+        remedy = "Write {...} or remove it."
+        if shape.component is not None and isinstance(merged.node, Scalar) and not merged.is_null:
+            remedy = f"Write {path.rsplit('.', 1)[-1]}: {{{shape.component.NAME_KEY}: {merged.node.text}}}."
+        self.mistakes.add(merged.node.place, path, f"expected a map, got {describe(merged.node)}. {remedy}")
 
     def unknown(self, shape: Shape, merged: Merged, child: Merged) -> None:
         """Note a key that the schema does not know, wherever it is written."""
@@ -73,42 +75,20 @@ class Resolver:
     def component(self, shape: Shape, merged: Merged | None, path: str) -> None:
         """Find what a component node names."""
         assert shape.component is not None
-        kind, key = shape.component.KIND, join(path, shape.component.NAME_KEY)
-        place = merged.place if merged is not None else NOWHERE
-        self.places[path] = place
-        name = self.schema.children(shape, merged)[shape.component.NAME_KEY]  # type: ignore[index]
-        child = merged.live.get(shape.component.NAME_KEY) if merged is not None else None
-        value = self.value(name, child, key) if child is None or not child.broken else BROKEN
-        if value is BROKEN or value is None:
-            return
-        place = child.node.place if child is not None and child.node is not None else place
-        found = self.schema.find(kind, value)
-        if not found and place != NOWHERE:
-            self.mistakes.add(place, key, self.unknown_name(kind, value))
-        elif len(found) > 1:
-            places = " and ".join(item.origin for item in found)
-            self.mistakes.add(place, key, f"{value!r} is registered twice in {kind}: {places}. Rename one.")
-        elif found:
-            self.named[path] = (found[0], place)
-            self.signature(found[0], place, key)
-
-    def signature(self, found: Found, place: Place, key: str) -> None:
-        """Insist that the component's signature can be a schema."""
-        problem = found.problem
-        try:
-            refuse_names(found.options.values(), REGISTRIES[found.kind].common)
-        except BadSignature as error:
-            problem = error
-        if problem is not None:
-            self.mistakes.add(place, key, f"{found.name!r} ({found.origin}) cannot be used: {problem}")
-
-    def unknown_name(self, kind: str, name: str) -> str:
-        """The message for a name that no component bears."""
-        known = self.schema.catalog.all(kind)
-        guess = nearest(name, [item.name for item in known])
-        origin = next((item.origin for item in known if item.name == guess), "")
-        hint = f" Did you mean {guess} ({origin})?" if guess else ""
-        return f"{name!r} is not in {kind}.{hint} Known: {', '.join(sorted({i.name for i in known})) or 'none'}."
+        name_key = shape.component.NAME_KEY
+        self.places[path] = merged.place if merged is not None else NOWHERE
+        child = merged.live.get(name_key) if merged is not None else None
+        known = self.schema.children(shape, merged) or {}
+        name = self.value(known[name_key], child, join(path, name_key))
+        if name is None and merged is not None and shape.component not in (Model, Algorithm):
+            if "sources" not in merged.live:
+                text = f"{shape.component.KIND}: which one? Write {name_key}: ..."
+                self.missing.append((merged.place, join(path, name_key), text))
+        elif name is not None and name is not BROKEN:
+            place = child.node.place if child is not None and child.node is not None else self.places[path]
+            found = look_up(self.schema, shape.component.KIND, name, place, join(path, name_key), self.mistakes)
+            if found is not None:
+                self.named[path] = (found, place)
 
     def value(self, shape: Shape, merged: Merged | None, path: str) -> Any:
         """The plain value of one key."""
@@ -120,17 +100,17 @@ class Resolver:
             self.required(shape, path)
             return None
         if shape.cls is not None or shape.algorithm is not None:
-            is_null = shape.type.nullable and (merged.is_null if merged is not None else shape.default is None)
+            is_null = shape.kind.nullable and (merged.is_null if merged is not None else shape.default is None)
             return None if is_null else self.section(shape, merged, path)
         if shape.labelled is not None:
             return self.labels(shape, merged, path)
         if merged is None or (merged.node is None and not merged.is_map):
-            value = BROKEN if shape.default is MISSING else plain_default(shape.default, shape.type)
+            value = BROKEN if shape.default is MISSING else plain_default(shape.default, shape.kind)
         elif merged.is_map:
             value = self.free_map(shape, merged, path)
         else:
             assert merged.node is not None
-            value = self.within(shape, convert(merged.node, shape.type, path, self.fail(merged)), merged, path)
+            value = self.within(shape, convert(merged.node, shape.kind, path, self.fail(merged)), merged, path)
         return self.append(shape, value, merged, path) if merged is not None and merged.appends else value
 
     def fail(self, merged: Merged) -> Any:
@@ -146,8 +126,8 @@ class Resolver:
 
     def within(self, shape: Shape, value: Any, merged: Merged, path: str) -> Any:
         """The value, if it is within the bounds of its field."""
-        if isinstance(value, int | float) and (rule := broken_rule(value, shape)):
-            assert merged.node is not None
+        rule = shape.field.broken_rule(value) if shape.field and isinstance(value, int | float) else None
+        if rule is not None and merged.node is not None:
             self.fail(merged)(merged.node.place, path, f"must be {rule}, got {value}. Write such a number.")
             return BROKEN
         return value
@@ -155,17 +135,18 @@ class Resolver:
     def append(self, shape: Shape, value: Any, merged: Merged, path: str) -> Any:
         """The value with what is appended to it."""
         for entry in merged.appends:
+            problem = None
             if not isinstance(entry.node, Sequence):
-                self.mistakes.add(entry.place, path, f"+ appends a list, got {describe(entry.node)}. Write [...].")
+                problem = f"+ appends a list, got {describe(entry.node)}. Write [...]."
+            elif value is BROKEN and merged.node is None:
+                problem = "nothing to append to: no value and no default. Write it without +."
+            elif not isinstance(value, list) and value is not BROKEN:
+                problem = "+ appends to lists only, and the value is none. Write it without +."
+            if problem is not None:
+                if not (self.mistakes.unread and value is BROKEN):
+                    self.mistakes.add(entry.place, path, problem)
                 return BROKEN
-            if value is BROKEN and merged.node is None:
-                if not self.mistakes.unread:
-                    self.mistakes.add(entry.place, path, "nothing to append to: no value and no default. Write it without +.")
-                return BROKEN
-            more = convert(entry.node, shape.type, path, self.fail(merged))
-            if not isinstance(value, list) and value is not BROKEN:
-                self.mistakes.add(entry.place, path, "+ appends to lists only, and the value is none. Write it without +.")
-                return BROKEN
+            more = convert(entry.node, shape.kind, path, self.fail(merged))
             value = BROKEN if BROKEN in (value, more) else [*value, *more]
         return value
 
@@ -173,7 +154,7 @@ class Resolver:
         """A map with any keys."""
         inner = self.schema.inner(shape, merged, "")
         if inner is None:
-            self.mistakes.add(merged.place, path, f"expected {shape.type}, got a map. Write one value.")
+            self.mistakes.add(merged.place, path, f"expected {shape.kind}, got a map. Write one value.")
             return BROKEN
         return {key: self.value(inner, child, join(path, key)) for key, child in merged.live.items()}
 
@@ -191,34 +172,4 @@ class Resolver:
         owner, name = shape.declared_by
         node = path.rsplit(".", 1)[0]
         place = self.places.get(node, NOWHERE)
-        self.missing.append((place, path, f"{owner.name} ({owner.origin}) needs it: {shape.type}. Set {path}."))
-
-
-RULES: dict[str, tuple[str, Callable[[float, float], bool]]] = {
-    "minimum": (">=", operator.ge),
-    "exclusiveMinimum": (">", operator.gt),
-    "maximum": ("<=", operator.le),
-    "exclusiveMaximum": ("<", operator.lt),
-}
-
-
-def broken_rule(value: float, shape: Shape) -> str | None:
-    """The bound that a number breaks, in words."""
-    for word, bound in shape.bounds.items():
-        sign, holds = RULES[word]
-        if not isinstance(value, bool) and not holds(value, bound):
-            return f"{sign} {bound:g}"
-    return None
-
-
-def plain_default(value: Any, kind: Type = ANY) -> Any:
-    """A default as plain data of its type."""
-    if isinstance(value, list | tuple):
-        return [plain_default(item) for item in value]
-    if isinstance(value, dict):
-        return {key: plain_default(item) for key, item in value.items()}
-    heads = {member.head for member in kind.members}
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    return float(value) if is_whole and "float" in heads and "int" not in heads else value
-
-
+        self.missing.append((place, path, f"{owner.name} ({owner.origin}) needs it: {shape.kind}. Set {path}."))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ostinato.core.merge import Merged
+from ostinato.core.merged import Merged
 from ostinato.core.mistakes import NOWHERE, ConfigError, Mistake, Mistakes, Place
 from ostinato.core.schema import Training
 
@@ -16,7 +16,7 @@ def check_rules(plain: dict[str, Any], root: Merged, mistakes: Mistakes) -> None
     """Note what no number of ranks can satisfy, and keys that exclude each other."""
     _batch(plain["training"], root, mistakes)
     data = plain["data"]
-    train = data["train"] if isinstance(data, dict) else None
+    train = data.get("train") if isinstance(data, dict) else None
     if isinstance(train, dict) and train["name"] is not None and train["sources"] not in ({}, None):
         text = f"a mixture stands instead of one source, but name is {train['name']}. Keep one of the two."
         mistakes.add(_key_place(root, "data", "train", "sources"), "data.train.sources", text)
@@ -83,5 +83,6 @@ def describe_batch(training: Training, ranks: int) -> str:
     size = training.micro_batch_size or math.ceil(share / (training.gradient_accumulation or 1))
     count = math.ceil(share / size)
     last = share - (count - 1) * size
-    rest = "" if last == size else f" (the last {last})"
-    return f"{training.batch_size} sequences a step = {ranks} rank{'s' * (ranks > 1)} x {count} micro-batch{'es' * (count > 1)} x {min(size, share)}{rest}"
+    pieces = f"{ranks} rank{'s' * (ranks > 1)} x {count} micro-batch{'es' * (count > 1)} x {min(size, share)}"
+    rest = f" (the last {last})" if count > 1 and last != size else ""
+    return f"{training.batch_size} sequences a step = {pieces}{rest}"

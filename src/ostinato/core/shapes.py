@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ostinato.core.annotations import ANY, Type
@@ -15,16 +15,16 @@ from ostinato.core.schema import Sections
 from ostinato.core.signatures import MISSING
 
 if TYPE_CHECKING:
-    from ostinato.core.merge import Merged
+    from ostinato.core.merged import Merged
 
 
 @dataclass(slots=True)
 class Shape:
     """The type of a key, its default, bounds and where they are declared."""
 
-    type: Type
+    kind: Type
     default: Any = MISSING
-    bounds: Mapping[str, float] = field(default_factory=dict)
+    field: Field | None = None  # of a section, with its bounds
     declared_by: tuple[Any, str] | None = None  # (schema class or component, name of the field or option)
     label: str | None = None  # of a component in a map of components: its name's default
     algorithm: Found | None = None  # of the section that bears an algorithm's name: whose options it holds
@@ -32,7 +32,7 @@ class Shape:
     @property
     def cls(self) -> type[Section] | None:
         """The section or component node it is, if it is one."""
-        return next((member.args[0] for member in self.type.members if member.head == "struct"), None)
+        return next((member.args[0] for member in self.kind.members if member.head == "struct"), None)
 
     @property
     def component(self) -> type[Component] | None:
@@ -43,8 +43,8 @@ class Shape:
     @property
     def labelled(self) -> type[Component] | None:
         """The component that a map of free labels holds, if it is one."""
-        is_map = self.type.head == "dict" and self.type.args[0].head == "struct"
-        return self.type.args[0].args[0] if is_map else None
+        is_map = self.kind.head == "dict" and self.kind.args[0].head == "struct"
+        return self.kind.args[0].args[0] if is_map else None
 
     @property
     def required(self) -> bool:
@@ -63,12 +63,12 @@ class Shape:
 
 def of_field(cls: type[Section], field: Field) -> Shape:
     """The shape of a schema field."""
-    return Shape(field.type, field.default, field.bounds, (cls, field.name))
+    return Shape(field.type, field.default, field, (cls, field.name))
 
 
 def of_options(found: Found) -> dict[str, Shape]:
     """The shapes of a component's options."""
-    return {o.name: Shape(o.type, o.default, {}, (found, o.name)) for o in found.options.values()}
+    return {o.name: Shape(o.type, o.default, None, (found, o.name)) for o in found.options.values()}
 
 
 def of_struct(cls: type[Section], label: str | None = None) -> Shape:
@@ -115,7 +115,7 @@ class Schema:
             return of_struct(shape.labelled, key)
         if (known := self.children(shape, merged)) is not None:
             return known.get(key)
-        for member in shape.type.members:
+        for member in shape.kind.members:
             if member.head in ("dict", "Any"):
                 return Shape(member.args[0]) if member.args else FREE
         return None

@@ -110,6 +110,17 @@ def refuse_names(options: Iterable[Option], common: Iterable[str]) -> None:
             raise BadSignature(text, option.line)
 
 
+def plain_default(value: Any, kind: Type = ANY) -> Any:
+    """A default as plain data of its type."""
+    if isinstance(value, list | tuple):
+        return [plain_default(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain_default(item) for key, item in value.items()}
+    heads = {member.head for member in kind.members}
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if is_whole and "float" in heads and "int" not in heads else value
+
+
 def thaw(value: Any, kind: Type = ANY) -> Any:
     """A frozen value as its annotation says: lists where the constructor expects lists."""
     if kind.head == "|" and value is not None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from ostinato.core.claims import spell
 from ostinato.core.component_nodes import Algorithm
-from ostinato.core.merge import Merged
+from ostinato.core.merged import Merged
 from ostinato.core.mistakes import nearest
 from ostinato.core.nodes import join
 from ostinato.core.overrides import BadKey, split_key
 from ostinato.core.shapes import ROOT, Schema, Shape
-
 
 ELSEWHERE = "it exists at"
 

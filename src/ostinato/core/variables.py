@@ -41,14 +41,15 @@ def expand_text(text: str, environ: Mapping[str, str]) -> str:
         match = VARIABLE.match(text, token.start())
         if match is None:
             if text.startswith("${ref:", token.start()):
-                raise BadVariable("a reference must stand alone in its scalar. Write ${ref:section.key} and nothing else.")
+                raise BadVariable("a reference must stand alone in its scalar. Write ${ref:section.key} alone.")
             raise BadVariable("`${` opens no variable here. Write ${NAME}, ${NAME:default}, or $${ for a literal ${.")
-        parts.append(_value(*match.groups(), environ))
+        parts.append(_value(match, environ))
         position = match.end()
     return "".join([*parts, text[position:]])
 
 
-def _value(name: str, colon: str | None, default: str | None, environ: Mapping[str, str]) -> str:
+def _value(match: re.Match[str], environ: Mapping[str, str]) -> str:
+    name, colon, default = match.groups()
     value = environ.get(name)
     if colon == ":-" and not value:
         return default or ""
@@ -61,7 +62,7 @@ def _value(name: str, colon: str | None, default: str | None, environ: Mapping[s
 
 
 def expand(node: Scalar, environ: Mapping[str, str]) -> Scalar:
-    """The scalar as if the variables' texts stood there: one `${...}` whole may be any scalar, a mixture is a string."""
+    """The scalar as if the variables' texts stood there: one `${...}` whole may be any scalar, a mixture a string."""
     if "${" not in node.text:
         return node
     text = expand_text(node.text, environ)

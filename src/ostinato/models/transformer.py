@@ -17,9 +17,10 @@ from torch.utils.checkpoint import checkpoint
 
 from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import MODELS
-from ostinato.models.attention import plan_attention
+from ostinato.models.attention import AttentionPlan, plan_attention
 from ostinato.models.blocks import Cache, Context, Decoder, Shape
 from ostinato.models.head import TokenScores, token_scores, trained_indices
+from ostinato.models.llama_config import llama_config
 from ostinato.models.rope import RopeOptions, RopeTables
 
 
@@ -225,6 +226,10 @@ class Transformer(nn.Module):
             std /= math.sqrt(2 * self.shape.layers)
         return torch.empty(shape).normal_(0.0, std, generator=generator)
 
+    def mask_plan(self, mask: Tensor, softcap: float | None) -> AttentionPlan:
+        """The attention of a call with a cache: `mask` (B, 1, T, S) or (T, S), True may attend."""
+        return AttentionPlan("mask", softcap=softcap, mask=mask.to(self.model.embed_tokens.weight.device))
+
     def blocks(self) -> list[nn.Module]:
         """The repeated layers: what is compiled, recomputed and sharded one by one."""
         return list(self.model.layers)
@@ -232,6 +237,10 @@ class Transformer(nn.Module):
     def set_checkpointing(self, on: bool) -> None:
         """Recompute each block's activations in the backward pass."""
         self.checkpointing = on
+
+    def hf_config(self) -> dict[str, Any] | None:
+        """config.json for transformers, where one of its classes is this very shape under the same names."""
+        return llama_config(self.options, self.shape, self.inputs.vocab_size, self.max_positions)
 
     def config_dict(self) -> dict[str, Any]:
         """What builds this model again: name, inputs, options."""

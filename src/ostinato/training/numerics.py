@@ -77,7 +77,7 @@ def facts(device: torch.device, tier: str, world: dict[str, Any]) -> dict[str, A
     """What torch knows of what can change bits; a run records it per segment and compares it on resume."""
     import torch
 
-    found = {
+    found: dict[str, Any] = {
         "torch": f"{torch.__version__} ({torch.version.git_version})",
         "cuda": torch.version.cuda,
         "devices": [],

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ostinato.core.types import StepOutput
-from ostinato.generation.generator import Generator, SamplingParams
+from ostinato.generation.generator import Generator
+from ostinato.generation.sampler import SamplingParams
 
 if TYPE_CHECKING:
     from ostinato.training.trainer import BaseTrainer

@@ -52,7 +52,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     text += b" " * (-len(text) % 8)  # tensors stay aligned
     digest = xxhash.xxh3_128()
     with path.open("wb") as file:
-        parts = [len(text).to_bytes(8, "little"), text, *(raw_bytes(tensors[name]) for name in sorted(tensors))]
+        parts: list[Any] = [
+            len(text).to_bytes(8, "little"),
+            text,
+            *(raw_bytes(tensors[name]) for name in sorted(tensors)),
+        ]
         for part in parts:
             digest.update(part)
             file.write(part)

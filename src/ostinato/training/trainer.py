@@ -5,47 +5,27 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, field
+from contextlib import closing
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
 
 from ostinato.core import seeding
-from ostinato.core.config import Config
 from ostinato.core.errors import OstinatoError
-from ostinato.core.stopping import StopFlag, StopRequested
+from ostinato.core.stopping import StopRequested
 from ostinato.core.types import Batch, LossOutput, StepOutput, Totals
-from ostinato.data.build import Data
 from ostinato.data.formats import SampleFormat
-from ostinato.data.loader import Loader, StepData
+from ostinato.data.loader import StepData
 from ostinato.data.windows import Windows
-from ostinato.distributed.strategy import Strategy, step_totals
-from ostinato.training.guards import LossGuard, Rewind
+from ostinato.distributed.strategy import step_totals
+from ostinato.training.guards import Rewind
 from ostinato.training.metrics import add_up
 from ostinato.training.optimizers import set_learning_rate
+from ostinato.training.parts import Parts
 from ostinato.training.saver import Saver
 from ostinato.training.validation import validate
 
 Hook = Callable[["BaseTrainer", StepOutput], None]
-
-
-@dataclass
-class Parts:
-    """What a trainer is made of; put together in `build.py`."""
-
-    config: Config
-    strategy: Strategy
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    data: Data
-    open_loader: Callable[[list[tuple[int, int]]], Loader]  # given the plan's skips
-    learning_rate_at: Callable[[int], float]
-    autocast: Callable[[], AbstractContextManager[Any]]
-    guard: LossGuard
-    stop: StopFlag = field(default_factory=StopFlag)
-    saver: Saver | None = None
 
 
 class BaseTrainer(ABC):

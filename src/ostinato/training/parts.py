@@ -1,0 +1,38 @@
+"""What a trainer is made of; put together in `build.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ostinato.core.config import Config
+from ostinato.core.stopping import StopFlag
+from ostinato.data.build import Data
+from ostinato.data.loader import Loader
+from ostinato.distributed.strategy import Strategy
+from ostinato.training.guards import LossGuard
+
+if TYPE_CHECKING:
+    from ostinato.training.saver import Saver
+
+
+@dataclass
+class Parts:
+    """Handed to every algorithm's constructor, which passes it on to BaseTrainer."""
+
+    config: Config
+    strategy: Strategy
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    data: Data
+    open_loader: Callable[[list[tuple[int, int]]], Loader]  # given the plan's skips
+    learning_rate_at: Callable[[int], float]
+    autocast: Callable[[], AbstractContextManager[Any]]
+    guard: LossGuard
+    stop: StopFlag = field(default_factory=StopFlag)
+    saver: Saver | None = None
