@@ -79,7 +79,7 @@ def test_gradient_does_not_depend_on_the_padding_side(folder: Path, algorithm: s
 @pytest.mark.parametrize("algorithm", algorithms())
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_gradient_does_not_depend_on_ranks(folder: Path, algorithm: str, ranks: int) -> None:
-    """Real processes on gloo; three rows a micro-batch, so that ranks hold unequal numbers of tokens, one none at all."""
+    """Real processes on gloo; three rows a micro-batch, so that ranks hold unequal token counts, one none at all."""
     config, output = write_config(folder, algorithm), folder / f"{algorithm}-{ranks}.safetensors"
     overrides = [NO_CLIP, "distributed.strategy=ddp", "distributed.bucket_megabytes=1", "training.micro_batch_size=3"]
     with socket.socket() as free:

@@ -17,6 +17,7 @@ from ostinato.core.stopping import StopFlag, StopRequested
 from ostinato.core.types import StepOutput
 from ostinato.data.plan import differences
 from ostinato.distributed.strategy import Strategy
+from ostinato.experiment.provenance import Capture
 from ostinato.experiment.reading import counting, read_rows
 from ostinato.experiment.run import Run
 from ostinato.training import numerics
@@ -27,8 +28,11 @@ from ostinato.training.replay import Replay
 class Session:
     """Builds, opens the run (rank 0), trains, and ends the run in the right state."""
 
-    def __init__(self, config: Config, strategy: Strategy, stop: StopFlag, overrides: tuple[str, ...]) -> None:
+    def __init__(
+        self, config: Config, strategy: Strategy, stop: StopFlag, overrides: tuple[str, ...], capture: Capture | None
+    ) -> None:
         self.config, self.strategy, self.stop, self.overrides = config, strategy, stop, overrides
+        self.capture = capture
         self.run_record: Run | None = None  # rank 0's
         self.replay: Replay | None = None
         self.progress: Progress | None = None
@@ -62,9 +66,13 @@ class Session:
         if self.strategy.is_main:
             try:
                 if resume is None:
-                    run = Run.create(self.config, command=sys.argv, overrides=self.overrides, **self.birth())
+                    run = Run.create(
+                        self.config, command=sys.argv, overrides=self.overrides, capture=self.capture, **self.birth()
+                    )
                 else:
-                    run = Run.resume(resume, self.config, command=sys.argv, overrides=self.overrides)
+                    run = Run.resume(
+                        resume, self.config, command=sys.argv, overrides=self.overrides, capture=self.capture
+                    )
                 self.run_record, answer = run, run.folder
             except OstinatoError as error:
                 answer = error

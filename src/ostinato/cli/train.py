@@ -38,7 +38,7 @@ def command(configs: tuple[str, ...], overrides: tuple[str, ...], resume: bool, 
         code = error.exit_code
         raise
     finally:
-        if answer is not None and os.environ.get("RANK") == "0":
+        if answer is not None and is_main():
             answer.write_text(str(code))
 
 
@@ -65,6 +65,11 @@ def requested(
     return config, folder if folder.exists() else None
 
 
+def is_main() -> bool:
+    """Whether this process is rank 0, before any process group is made."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
 def rest_of(overrides: tuple[str, ...]) -> tuple[str, ...]:
     """The overrides that do not say which run is meant."""
     return tuple(o for o in overrides if not o.startswith(("experiment.name=", "experiment.output_root=")))
@@ -81,15 +86,17 @@ def recorded_threads(folder: Path) -> int | None:
 
 def train_one(config: Config, folder: Path | None, overrides: tuple[str, ...], stop: StopFlag) -> Path:
     """One run from start to end; returns its folder."""
+    from ostinato.experiment.provenance import Capture
     from ostinato.training.numerics import prepare_environment
 
     prepare_environment()
+    capture = Capture(config.plugins, config.experiment.output_root) if is_main() else None  # beside torch's import
     from ostinato.cli.session import Session
     from ostinato.training.build import open_strategy
 
     strategy = open_strategy(config)
     try:
         threads = recorded_threads(folder) if folder else None
-        return Session(config, strategy, stop, overrides).run(folder, threads)
+        return Session(config, strategy, stop, overrides, capture).run(folder, threads)
     finally:
         strategy.close()
