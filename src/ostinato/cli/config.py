@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -13,8 +13,9 @@ from ostinato.cli.config_differences import differences
 from ostinato.core.config import Config, load_config
 from ostinato.core.frozen import flow
 from ostinato.core.mistakes import NOWHERE, ConfigError, Mistake
-from ostinato.core.origins import Step, UnknownKey
-from ostinato.core.suggestions import unknown_target
+
+if TYPE_CHECKING:
+    from ostinato.core.origins import Step
 
 overrides = click.option("-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Set one value (repeatable).")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -67,6 +68,9 @@ def show(file: str, overrides: tuple[str, ...], as_json: bool) -> None:
 def explain(file: str, key: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Where the value of KEY comes from: every file and override that said something of it, the winner last."""
     config = load(file, overrides, as_json)
+    from ostinato.core.origins import UnknownKey
+    from ostinato.core.suggestions import unknown_target
+
     origins = config.loaded.origins
     try:
         found = origins.explain(key)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ostinato.core.fields import Component, Section, fields_of
 from ostinato.core.freeze import Freezer
@@ -18,7 +18,6 @@ from ostinato.core.merge import Merger
 from ostinato.core.merged import Merged
 from ostinato.core.mistakes import ConfigError, Mistakes
 from ostinato.core.nodes import Scalar, Sequence
-from ostinato.core.origins import Origins, Step
 from ostinato.core.references import Settler
 from ostinato.core.registry import ACTIVE_PLUGINS, catalog
 from ostinato.core.resolve import Resolver
@@ -26,6 +25,9 @@ from ostinato.core.rules import check_ranks, check_rules
 from ostinato.core.schema import Sections
 from ostinato.core.shapes import FREE, ROOT, Schema
 from ostinato.core.variables import BadVariable, expand_text
+
+if TYPE_CHECKING:
+    from ostinato.core.origins import Origins, Step
 
 __all__ = ["Config", "ConfigError", "load_config"]
 
@@ -44,6 +46,8 @@ class Loaded:
     @property
     def origins(self) -> Origins:
         """The chains of its values."""
+        from ostinato.core.origins import Origins  # only who asks pays
+
         return Origins(self.root, self.schema, self.settler)
 
 

@@ -13,7 +13,6 @@ from ostinato.core.mistakes import Mistakes, Place
 from ostinato.core.nodes import Entry, Map, Node, Scalar, Sequence, join
 from ostinato.core.overrides import BadKey, split_key
 from ostinato.core.shapes import FREE, ROOT, Schema, Shape
-from ostinato.core.suggestions import unknown_target
 from ostinato.core.variables import BadVariable, expand, reference_of
 
 
@@ -123,6 +122,8 @@ class Settler:
             return found, shape
         except KeyError:
             if not self.mistakes.unread:
+                from ostinato.core.suggestions import unknown_target  # only when something is wrong
+
                 text = unknown_target(self.schema, self.root, target)
                 self.mistakes.add(place, path, f"nothing stands at {target}. {text}")
             raise Unsettled from None

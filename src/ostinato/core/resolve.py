@@ -14,7 +14,6 @@ from ostinato.core.mistakes import NOWHERE, Mistakes, Place
 from ostinato.core.nodes import Scalar, Sequence, join
 from ostinato.core.shapes import FREE, ROOT, Schema, Shape, chosen_algorithm
 from ostinato.core.signatures import MISSING, plain_default
-from ostinato.core.suggestions import unknown_key
 
 Plain = dict[str, Any]
 
@@ -68,6 +67,8 @@ class Resolver:
         written = [step.place for step in child.steps if step.kind != "dropped"] or [child.place]
         while shape.component is None and child.is_map and len(child.live) == 1 and written[0].file is None:
             child = next(iter(child.live.values()))  # of an `-o` the whole KEY is meant
+        from ostinato.core.suggestions import unknown_key  # only when something is wrong
+
         text, notes = unknown_key(self.schema, self.root, shape, merged, child.path)
         for place in dict.fromkeys(written):
             self.mistakes.add(place, child.path, text, *(note for note in notes if not note.startswith(place.short)))

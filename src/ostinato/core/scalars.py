@@ -8,13 +8,14 @@ Plain = bool | int | float | str | None
 
 NULLS = {"", "~", "null", "Null", "NULL"}
 BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-INT = re.compile(r"[-+]?[0-9]+\Z")
-OCTAL = re.compile(r"0o[0-7]+\Z")
-HEX = re.compile(r"0x[0-9a-fA-F]+\Z")
-FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
-INFINITY = re.compile(r"[-+]?\.(inf|Inf|INF)\Z")
-NAN = {".nan", ".NaN", ".NAN"}
-MAX_DIGITS = 4000  # beyond, Python refuses to read an integer; such a text stays a string
+NOT_FINITE = {f"{sign}.{name}": float(f"{sign}inf") for sign in ("", "+", "-") for name in ("inf", "Inf", "INF")}
+NOT_FINITE |= dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan"))
+NUMBER = re.compile(
+    r"(?P<int>[-+]?[0-9]+)\Z|0o(?P<octal>[0-7]+)\Z|0x(?P<hex>[0-9a-fA-F]+)\Z"
+    r"|(?P<float>[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?)\Z"
+)
+BASES = {"int": 10, "octal": 8, "hex": 16}
+LONGEST = 3500  # beyond, Python refuses to write an integer; such a text stays a string
 
 
 def read_plain(text: str) -> Plain:
@@ -23,19 +24,12 @@ def read_plain(text: str) -> Plain:
         return None
     if text in BOOLS:
         return BOOLS[text]
-    if not (text[0] in "+-." or text[0].isdigit()):
+    if text[0] not in "+-.0123456789" or len(text) > LONGEST:
         return text
-    if INT.match(text):
-        return int(text) if len(text) < MAX_DIGITS else text
-    if OCTAL.match(text):
-        return int(text[2:], 8)
-    if HEX.match(text):
-        return int(text[2:], 16)
-    if FLOAT.match(text):
-        return float(text)
-    if INFINITY.match(text):
-        return float("-inf" if text[0] == "-" else "inf")
-    return float("nan") if text in NAN else text
+    if (match := NUMBER.match(text)) is None:
+        return NOT_FINITE.get(text, text)
+    kind = match.lastgroup or "float"
+    return int(match[kind], BASES[kind]) if kind in BASES else float(text)
 
 
 SAFE = re.compile(r"[A-Za-z_/.][A-Za-z0-9_/.@-]*\Z")  # plain for every reader of YAML, unless it is one of these
