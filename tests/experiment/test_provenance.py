@@ -229,3 +229,14 @@ def test_git_answers_without_the_users_variables(tmp_path, monkeypatch):
     run_git(root, "init", "-q")
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     assert git(root, "rev-parse", "--show-toplevel").decode().strip() == str(root.resolve())
+
+
+def test_a_relative_output_root_takes_the_bundle_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(repository(tmp_path / "work"))
+    config = config_of(tmp_path, "experiment.output_root=experiments")
+    run = Run.create(config, command=["ostinato", "train", "c.yaml"])
+    run.start()
+    run.finish("completed")
+    (project, *_) = read_json(Path("experiments/exp001/metadata.json"))["code"]
+    assert project["proved"] is True
+    assert bundle_problem(Path("experiments/exp001/provenance") / project["bundle"], project["tree"]) is None

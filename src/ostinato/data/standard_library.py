@@ -13,12 +13,13 @@ from ostinato.data.source import Row
 from ostinato.data.text import decode
 
 TEST_FOLDERS = {"test", "tests", "idle_test"}
+TABLES = {"encodings", "pydoc_data"}  # generated, megabytes of the same line
 NOT_THE_LIBRARY = {"site-packages", "dist-packages", "__pycache__"}
 
 
 @DATASETS.register("standard_library")
 class StandardLibrary:
-    """Its .py files, sorted by path, one document each; without its tests unless asked for.
+    """Its .py files, sorted by path, one document each; without generated tables, nor its tests unless asked for.
 
     `megabytes` takes only the first files, up to that size together. Another Python version is other content.
     """
@@ -27,7 +28,7 @@ class StandardLibrary:
 
     def __init__(self, seed: int, *, megabytes: float | None = None, tests: bool = False) -> None:
         self.root = Path(sysconfig.get_paths()["stdlib"])
-        left_out = NOT_THE_LIBRARY if tests else NOT_THE_LIBRARY | TEST_FOLDERS
+        left_out = NOT_THE_LIBRARY | TABLES | (set() if tests else TEST_FOLDERS)
         self.files = _limited(_sources(self.root, left_out), megabytes)
         if not self.files:
             raise UserError(f"{self.root}: no Python source to read. Raise megabytes, or install Python's library.")

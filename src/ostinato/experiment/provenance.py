@@ -109,7 +109,7 @@ class Capture(threading.Thread):
 
     def _keep(self, snapshot: Snapshot) -> None:
         """The bundle, shared by all runs of a root, linked into the run, and proved."""
-        record, folder = snapshot.record, self._records.folder
+        record, folder = snapshot.record, self._records.folder.resolve()  # git runs elsewhere
         shared = folder.parent / ".code" / f"{record['tree']}.bundle"
         own = folder / "provenance" / record["bundle"]
         own.parent.mkdir(exist_ok=True)
