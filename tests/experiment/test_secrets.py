@@ -15,6 +15,7 @@ HUGGING_FACE = "hf_" + "abcDEF123" * 4
         ("https://me:pa55@host/x.git", "https://***@host/x.git"),
         ("https://me@host/x.git", "https://me@host/x.git"),
         ("git@github.com:me/x.git", "git@github.com:me/x.git"),
+        ("run:first@500", "run:first@500"),
         ("judge.api_key=abc", "judge.api_key=***"),
         ("{'password': 'abc'}", "{'password': ***"),
         ("--access-token=abc", "--access-token=***"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 from ostinato.cli.progress import Progress
 from ostinato.cli.run_hooks import add_hooks, make_saver
+from ostinato.cli.watchdog import Watchdog
 from ostinato.cli.words import closing_text, eval_text, opening_text, stopped_text
 from ostinato.core.config import Config
 from ostinato.core.errors import OstinatoError, RefusedError, Stopped
@@ -36,6 +38,7 @@ class Session:
         self.run_record: Run | None = None  # rank 0's
         self.replay: Replay | None = None
         self.progress: Progress | None = None
+        self.watchdog: Watchdog | None = None
 
     def run(self, resume: Path | None, threads: int | None = None) -> Path:
         """Train to the end and return the run folder. Raises Stopped (exit 75) when asked to stop."""
@@ -74,6 +77,8 @@ class Session:
                         resume, self.config, command=sys.argv, overrides=self.overrides, capture=self.capture
                     )
                 self.run_record, answer = run, run.folder
+                if resume is None and self.built.origin is not None:
+                    self.built.origin.pin(run.id)
             except OstinatoError as error:
                 answer = error
         answer = self.strategy.share(answer)
@@ -100,6 +105,7 @@ class Session:
         run, trainer = self.run_record, self.trainer
         trainer.parts.saver = make_saver(self.built, folder, run, self.event)
         add_hooks(self.built, folder, self.write, self.say, self.show if run else None)
+        trainer.add_hook(self.next_step)
         if resumed and run is not None:
             self.check_data(run.metadata["data"]["identity"])
         step = trainer.load_checkpoint() if resumed else 0
@@ -110,6 +116,9 @@ class Session:
         facts = numerics.facts(self.strategy.device, self.built.tier, self.strategy.state())
         self.judge_environment(run.record_environment(facts))
         run.start(step=step, world=self.strategy.state())
+        log, limit = folder / "logs" / "train.log", self.config.training.hang_timeout_seconds
+        self.watchdog = Watchdog(log, limit, self.hangs)
+        self.watchdog.start()
         self.progress = Progress(trainer.total_steps, step, self.config.logging.log_interval)
 
     def check_data(self, before: Mapping[str, Any]) -> None:
@@ -123,7 +132,9 @@ class Session:
         if policy == "auto":
             policy = "stop" if exact else "warn"
         old = [row for row in counting(read_rows(folder)) if row["step"] > step and row["kind"] in ("train", "eval")]
-        self.replay = Replay(old, exact=exact, policy=policy, report=self.replay_mismatch)
+        self.replay = Replay(
+            old, exact=exact, policy=policy, report=lambda step, text: self.event("replay_mismatch", step, problem=text)
+        )
 
     def judge_environment(self, changes: list[dict[str, Any]]) -> None:
         """Another environment may give other bits: say so or stop, as `training.on_environment_change` wants."""
@@ -144,6 +155,8 @@ class Session:
         if run is None:
             return
         run.status.step = row["step"]
+        if self.watchdog is not None:
+            self.watchdog.between_steps(row["step"])
         run.metrics.write(row, metrics)
         if row["kind"] == "eval":
             self.say(eval_text(row["step"], metrics))
@@ -154,6 +167,18 @@ class Session:
         if self.progress is not None:
             self.progress(trainer, output)
 
+    def next_step(self, trainer: Any, output: StepOutput) -> None:
+        if self.watchdog is not None:
+            self.watchdog.next_step(output.seconds)
+
+    def hangs(self, step: int) -> None:
+        """No step within the limit: the run fails, and the process ends whatever it waits for."""
+        text = f"hang at step {step}: nothing for {self.config.training.hang_timeout_seconds} s; see logs/train.log"
+        print(text, file=sys.stderr, flush=True)
+        if self.run_record is not None:
+            self.run_record.status.update(state="failed", reason=text, exit_code=1)
+        os._exit(1)
+
     def say(self, text: str) -> None:
         if self.progress is not None:
             self.progress.say(text)
@@ -162,14 +187,13 @@ class Session:
         """Record what happened, and say what the user should know."""
         if self.run_record is not None:
             self.run_record.event(name, step, **fields)
-        if name not in ("checkpoint_saved",):
+        if name != "checkpoint_saved":
             print(f"warning: {name} at step {step}: {', '.join(map(str, fields.values()))}", file=sys.stderr)
-
-    def replay_mismatch(self, step: int, text: str) -> None:
-        self.event("replay_mismatch", step, problem=text)
 
     def end(self, state: str, **fields: Any) -> None:
         """Close the bar and the run, once."""
+        if self.watchdog is not None:
+            self.watchdog.stop()
         if self.progress is not None:
             self.progress.close()
         if self.run_record is not None:

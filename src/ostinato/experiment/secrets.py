@@ -16,7 +16,7 @@ ALLOWED_PREFIXES += ["OSTINATO_", "TORCHELASTIC_", "GLOO_"]
 ALLOWED_NAMES = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT"}
 SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "JWT")
 
-USER_PASSWORD = re.compile(r"(?<!\w)[A-Za-z][\w.+%-]*:[^\s/@]+(?=@[\w.-])")
+USER_PASSWORD = re.compile(r"(?<!\w)(?!run:|hub:)[A-Za-z][\w.+%-]*:[^\s/@]+(?=@[\w.-])")  # run:NAME@step is none
 _OPTION = rf"[\w.-]*(?:{'|'.join(name.replace('_', '[_-]') for name in SECRET_OPTIONS)})"
 OPTION_VALUE = re.compile(rf"(?P<name>{_OPTION}[\"']?\s*[=:]\s*)(?P<value>\S+)", re.IGNORECASE)
 OPTION_WORD = re.compile(rf"--{_OPTION}", re.IGNORECASE)

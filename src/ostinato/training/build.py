@@ -46,6 +46,8 @@ def build(
 ) -> Built:
     """Everything a run needs before its folder exists. Raises UserError for what the config asks in vain."""
     config.check_ranks(strategy.world_size)
+    if config.generation.remote is not None:
+        raise UserError("generation.remote: sampling from a server is not built yet. Leave it null.")
     tier = numerics.choose_tier(config.training.numerics, strategy.device)
     numerics.apply_tier(tier, config, strategy.device)
     numerics.set_threads(config.training.threads or threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from ostinato.training.checkpoint import load_into, newest_good
 from ostinato.training.initialise import build_model
 from ostinato.training.state import named_weights
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -36,6 +39,17 @@ class Origin:
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{self.folder}: no model of ostinato here ({error}).") from None
         return Component(own["name"], own["options"]), ModelInputs(**own["inputs"])
+
+    def pin(self, child: str) -> None:
+        """Keep the checkpoint that run `child` started from: its retention never deletes a pinned one."""
+        if self.lineage.get("id") is None:
+            return
+        step = self.folder.parent
+        try:
+            (step.parent / "pins").mkdir(exist_ok=True)
+            manifests.write_json(step.parent / "pins" / f"{child}-{step.name}.json", {"version": 1, "run": child})
+        except OSError as error:
+            log.warning("%s cannot be pinned: %s. Its run may delete it.", step, error)
 
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.load(self.folder)
