@@ -1,11 +1,13 @@
 """A run that hangs is ended in bounded time, with every stack in its log; a run that started from another pins it."""
 
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
 from ostinato.cli.watchdog import Watchdog
-from tests.faults.processes import finish
+from tests.faults.processes import finish, start, wait_for_rows
 from tests.training.tiny import write_config
 
 SLEEPER = """
@@ -22,12 +24,17 @@ class Sleeper(Pretrain):
 """
 
 
+def write_sleeper(folder: Path, monkeypatch) -> Path:  # type: ignore[no-untyped-def]
+    """A plug-in algorithm that falls asleep in step 3."""
+    config = write_config(folder, "pretrain")
+    (folder / "lab_sleeper.py").write_text(SLEEPER)
+    config.write_text(config.read_text().replace("{name: pretrain}", "{name: sleeper}") + "plugins: [lab_sleeper]\n")
+    monkeypatch.syspath_prepend(folder)
+    return config
+
+
 def test_a_hang_ends_the_run_and_says_where(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    config, log = write_config(tmp_path, "pretrain"), tmp_path / "log"
-    (tmp_path / "lab_sleeper.py").write_text(SLEEPER)
-    text = config.read_text().replace("{name: pretrain}", "{name: sleeper}") + "plugins: [lab_sleeper]\n"
-    config.write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
+    config, log = write_sleeper(tmp_path, monkeypatch), tmp_path / "log"
     started = time.monotonic()
     arguments = ["train", str(config), "--name", "hangs", "-o", "training.hang_timeout_seconds=3"]
     assert finish(arguments, log) == 1, log.read_text()
@@ -36,6 +43,20 @@ def test_a_hang_ends_the_run_and_says_where(tmp_path: Path, monkeypatch) -> None
     status = json.loads((run / "status.json").read_text())
     assert status["state"] == "failed" and "hang at step 3" in status["reason"]
     assert "compute_loss" in (run / "logs" / "train.log").read_text()
+
+
+def test_a_second_signal_exits_at_once(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    config, log = write_sleeper(tmp_path, monkeypatch), tmp_path / "log"
+    run = tmp_path / "experiments" / "twice"
+    process = start(["train", str(config), "--name", "twice"], log)
+    wait_for_rows(run, 2, process)
+    time.sleep(0.5)  # asleep in step 3: the first signal has nothing to reach
+    os.kill(process.pid, signal.SIGTERM)  # type: ignore[arg-type]
+    process.join(1)
+    assert process.exitcode is None
+    os.kill(process.pid, signal.SIGTERM)  # type: ignore[arg-type]
+    process.join(10)
+    assert process.exitcode == 128 + signal.SIGTERM
 
 
 def test_a_slow_step_is_told_once_and_goes_on(tmp_path: Path) -> None:
