@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 
@@ -225,3 +227,58 @@ def test_overrides_switch_in_any_order(project):
         (1, "cli", None, 1),
         (2, "cli", None, 2),
     ]
+
+
+def test_append_fills_a_tuple_or_is_refused(project):
+    project.write(c="logging: {profile+: [1, 2]}\noptimizer: {betas+: [3]}\nrewards+: [x]\n")
+    assert [m.split("  ")[1] for m in project.mistakes()] == [
+        "logging.profile: + appends to lists only, and the value is none. Write it without +.",
+        "optimizer.betas: expected tuple[float, float], got a list of 3. Write 2 elements.",
+        "rewards: + appends to lists only, and this is a map. Write it without +.",
+    ]
+
+
+def test_a_map_all_of_whose_keys_are_deleted_is_empty(project):
+    project.write(b="experiment: {extra: {a: {x: 1}}}", c="_base_: b.yaml\nexperiment: {extra: {a: {~x: }}}")
+    assert project.load().experiment.extra == {"a": {}}
+    assert project.chain("experiment.extra.a.x") == [(1, "file", "b.yaml", 1), (None, "dropped", "c.yaml", 2)]
+
+
+def dominance(bases: list[list[int]], says: list[dict[str, int | None]]) -> tuple[dict[str, int], set[str]]:
+    """The definition itself, as an oracle: what the last file's keys are, and which its bases disagree on."""
+    below = [set(b) for b in bases]
+    for i, own in enumerate(bases):
+        below[i] |= {layer for base in own for layer in below[base]}
+    values: dict[str, int] = {}
+    disagree = set()
+    for key in "abc":
+        claims = [i for i in sorted(below[-1] | {len(bases) - 1}) if key in says[i]]
+        free = {says[i][key] for i in claims if not any(i in below[j] for j in claims)}
+        if len(free) > 1:
+            disagree.add(key)
+        elif free - {None}:
+            values[key] = free.pop()  # type: ignore[assignment]
+    return values, disagree
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_merging_is_dominance_on_random_hierarchies(project, seed):
+    random = Random(seed)
+    count = random.randint(2, 6)
+    bases = [random.sample(range(i), min(i, random.randint(i == count - 1, 3))) for i in range(count)]
+    says: list[dict[str, int | None]] = []
+    for i in range(count):
+        own: dict[str, int | None] = {key: random.choice([1, 2]) for key in "abc" if random.random() < 0.4}
+        inherited, _ = dominance([*bases[:i], bases[i]], [*says, {}])
+        own |= dict.fromkeys([key for key in inherited if random.random() < 0.2])  # None: the file deletes it
+        says.append(own)
+        lines = [f"    ~{key}:" if value is None else f"    {key}: {value}" for key, value in own.items()]
+        names = ", ".join(f"f{base}.yaml" for base in bases[i])
+        project.write(**{f"f{i}": f"_base_: [{names}]\nexperiment:\n  extra:\n    z: 0\n" + "\n".join(lines)})
+    values, disagree = dominance(bases, says)
+    if disagree:
+        assert {
+            mistake.split("  ")[1].split(":")[0][-1] for mistake in project.mistakes(f"f{count - 1}.yaml")
+        } == disagree
+    else:
+        assert project.load(f"f{count - 1}.yaml").experiment.extra == {**values, "z": 0}

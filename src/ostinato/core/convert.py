@@ -10,6 +10,7 @@ from ostinato.core.mistakes import Place
 from ostinato.core.nodes import Map, Node, Scalar, Sequence, join
 from ostinato.core.scalar_types import SCALARS, YAML_TYPES, Unfit, scalar_value, spelled
 
+LONGEST = 60  # of a value in a message
 Fail = Callable[[Place, str, str], None]  # place, key, message
 
 
@@ -30,7 +31,8 @@ def describe(node: Node) -> str:
     value = scalar_value(node)
     if value is None:
         return "null"
-    return f"{YAML_TYPES[type(value)]} {repr(value) if isinstance(value, str) else node.text}"
+    text = repr(value) if isinstance(value, str) else node.text
+    return f"{YAML_TYPES[type(value)]} {text if len(text) <= LONGEST else text[: LONGEST - 3] + '...'}"
 
 
 def convert(node: Node, kind: Type, path: str, fail: Fail) -> Any:

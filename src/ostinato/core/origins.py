@@ -67,7 +67,7 @@ class Origins:
         """The chains at and below a key."""
         below = self._below(shape, merged)
         found = {}
-        if not below or (path and merged is not None and any(map(_is_leaf, merged.steps))):
+        if not below or (path and merged is not None and _was_leaf(shape, merged)):
             found[path] = self.chain(shape, merged)
         for key, (inner, child) in below.items():
             found |= self.leaves(inner, child, join(path, key))
@@ -95,7 +95,7 @@ class Origins:
             found.append({"value": value, "file": file, "line": line, "kind": "default"})
         base = value
         for step in self._ordered(merged):
-            value = self._after(step, value, base, shape)
+            value = {} if _is_full_map(step) else self._after(step, value, base, shape)
             found.append({"value": value, "file": step.place.file, "line": step.place.line, "kind": self._kind(step)})
         return found
 
@@ -104,7 +104,7 @@ class Origins:
         if merged is None:
             return []
         kept = {entry.place for entry in merged.appends}  # these end the list, wherever their layer stands
-        steps = [step for step in merged.steps if not _is_full_map(step)]
+        steps = [step for step in merged.steps if _is_emptied(merged) or not _is_full_map(step)]
         return sorted(steps, key=lambda step: step.kind == "append" and step.place in kept)
 
     def _after(self, step: Claim, value: Any, default: Any, shape: Shape | None) -> Any:
@@ -165,6 +165,15 @@ def _has_default(shape: Shape) -> bool:
 
 def _is_full_map(step: Claim) -> bool:
     return step.kind == "set" and step.is_map and step.entry is not None and bool(step.entry.node.entries)  # type: ignore[union-attr]
+
+
+def _is_emptied(merged: Merged) -> bool:
+    return merged.is_map and not merged.live  # a map all of whose keys were dropped is a leaf
+
+
+def _was_leaf(shape: Shape | None, merged: Merged) -> bool:
+    can_be = shape is None or shape.cls is None or shape.default is None  # else it is always a map
+    return (can_be and (_is_emptied(merged) or not merged.is_map)) or any(map(_is_leaf, merged.steps))
 
 
 def _is_leaf(step: Claim) -> bool:

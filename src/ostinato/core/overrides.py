@@ -44,7 +44,7 @@ def read_override(text: str, number: int, mistakes: Mistakes) -> Map | None:
 def split_key(key: str) -> list[tuple[str, str]]:
     """The parts of a KEY, each with its operator; a leading `~` is the last part's."""
     if not key:
-        raise BadKey("no KEY. Write -o section.key=VALUE.")
+        raise BadKey("no KEY. Write section.key=VALUE.")
     deletes, rest = key.startswith("~"), key.removeprefix("~")
     parts, position = [], 0
     while True:

@@ -8,10 +8,11 @@ from ostinato.core.catalog import Found
 from ostinato.core.claims import spell
 from ostinato.core.component_nodes import Algorithm, Model
 from ostinato.core.convert import BROKEN, convert, describe
+from ostinato.core.copies import value_node
 from ostinato.core.look_up import look_up
 from ostinato.core.merged import Merged
 from ostinato.core.mistakes import NOWHERE, Mistakes, Place
-from ostinato.core.nodes import Scalar, Sequence, join
+from ostinato.core.nodes import Node, Scalar, Sequence, join
 from ostinato.core.shapes import FREE, ROOT, Schema, Shape, chosen_algorithm
 from ostinato.core.signatures import MISSING, plain_default
 
@@ -97,6 +98,11 @@ class Resolver:
             merged = None
         if merged is not None and merged.broken:
             return BROKEN
+        is_struct = shape.cls is not None or shape.algorithm is not None or shape.labelled is not None
+        if merged is not None and merged.appends and (is_struct or merged.is_map):
+            text = "+ appends to lists only, and this is a map. Write it without +."
+            self.mistakes.add(merged.appends[0].place, path, text)
+            return BROKEN
         if shape.required and (merged is None or merged.is_null):
             self.required(shape, path)
             return None
@@ -105,14 +111,16 @@ class Resolver:
             return None if is_null else self.section(shape, merged, path)
         if shape.labelled is not None:
             return self.labels(shape, merged, path)
-        if merged is None or (merged.node is None and not merged.is_map):
-            value = BROKEN if shape.default is MISSING else plain_default(shape.default, shape.kind)
-        elif merged.is_map:
-            value = self.free_map(shape, merged, path)
-        else:
-            assert merged.node is not None
-            value = self.within(shape, convert(merged.node, shape.kind, path, self.fail(merged)), merged, path)
-        return self.append(shape, value, merged, path) if merged is not None and merged.appends else value
+        if merged is not None and merged.is_map:
+            return self.free_map(shape, merged, path)
+        node = merged.node if merged is not None else None
+        if merged is not None and merged.appends:
+            node = self.appended(shape, merged, path)
+            if node is None:
+                return BROKEN
+        if merged is None or node is None:
+            return BROKEN if shape.default is MISSING else plain_default(shape.default, shape.kind)
+        return self.within(shape, convert(node, shape.kind, path, self.fail(merged)), merged, path)
 
     def fail(self, merged: Merged) -> Any:
         """Notes a mistake of type; of an `-o`, also what it would have replaced."""
@@ -133,23 +141,24 @@ class Resolver:
             return BROKEN
         return value
 
-    def append(self, shape: Shape, value: Any, merged: Merged, path: str) -> Any:
-        """The value with what is appended to it."""
+    def appended(self, shape: Shape, merged: Merged, path: str) -> Node | None:
+        """The list that wins, or the default, with what is appended to it; None after a mistake."""
+        if merged.node is None and shape.default is MISSING:
+            if not self.mistakes.unread:
+                text = "nothing to append to: no value and no default. Write it without +."
+                self.mistakes.add(merged.appends[0].place, path, text)
+            return None
+        node = merged.node or value_node(shape.default, merged.appends[-1].node.place)
         for entry in merged.appends:
-            problem = None
+            if isinstance(entry.node, Sequence) and isinstance(node, Sequence):
+                node = Sequence([*node.items, *entry.node.items], node.place)
+                continue
+            text = "+ appends to lists only, and the value is none. Write it without +."
             if not isinstance(entry.node, Sequence):
-                problem = f"+ appends a list, got {describe(entry.node)}. Write [...]."
-            elif value is BROKEN and merged.node is None:
-                problem = "nothing to append to: no value and no default. Write it without +."
-            elif not isinstance(value, list) and value is not BROKEN:
-                problem = "+ appends to lists only, and the value is none. Write it without +."
-            if problem is not None:
-                if not (self.mistakes.unread and value is BROKEN):
-                    self.mistakes.add(entry.place, path, problem)
-                return BROKEN
-            more = convert(entry.node, shape.kind, path, self.fail(merged))
-            value = BROKEN if BROKEN in (value, more) else [*value, *more]
-        return value
+                text = f"+ appends a list, got {describe(entry.node)}. Write [...]."
+            self.mistakes.add(entry.place, path, text)
+            return None
+        return node
 
     def free_map(self, shape: Shape, merged: Merged, path: str) -> Any:
         """A map with any keys."""

@@ -140,10 +140,10 @@ class Schema:
         found = self.component(shape, merged)
         if found is not None and found.problem is None:
             return of_options(found)
-        return {key: FREE for key in (merged.children or {} if merged else {}) if key not in known}
+        return {key: FREE for key in (merged.live if merged else {}) if key not in known}
 
     def _algorithm_sections(self, merged: Merged | None, known: Mapping[str, Shape]) -> dict[str, Shape]:
-        names = [key for key in (merged.children or {} if merged else {}) if key not in known]
+        names = [key for key in (merged.live if merged else {}) if key not in known]
         chosen = chosen_algorithm(merged)
         found = {name: self.find("ALGORITHMS", name) for name in [*names, *([chosen] if chosen else [])]}
         empty = Type("dict", (ANY,))
