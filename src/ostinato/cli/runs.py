@@ -113,3 +113,36 @@ def watch(run: str, root: Path) -> None:
 
     for line in follow(find_run(run, root)):
         click.echo(line)
+
+
+@command.command("rm")
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--dry-run", is_flag=True, help="Only say what would be moved.")
+@click.option("--force", is_flag=True, help="Also a run that others started from.")
+@ROOT
+@JSON
+def remove(runs: tuple[str, ...], dry_run: bool, force: bool, root: Path, as_json: bool) -> None:
+    """Put runs aside, into ROOT/.trash; `runs undo` brings them back."""
+    from ostinato.experiment.finding import find_run
+    from ostinato.experiment.trash import put_aside, size_bytes
+
+    done = []
+    for folder in [find_run(run, root) for run in runs]:
+        size = size_bytes(folder)
+        target = None if dry_run else put_aside(folder, force=force)
+        done.append({"run": folder.name, "bytes": size, "moved_to": target and str(target)})
+        if not as_json:
+            where = "would be put aside" if dry_run else f"is in {target}; back with: ostinato runs undo {folder.name}"
+            click.echo(f"{folder.name} ({size / 1e6:.1f} MB) {where}")
+    if as_json:
+        print_json(done)
+
+
+@command.command("undo")
+@click.argument("run")
+@ROOT
+def undo(run: str, root: Path) -> None:
+    """Bring back a run that was put aside."""
+    from ostinato.experiment.trash import bring_back
+
+    click.echo(f"{bring_back(run, root)} is back")
