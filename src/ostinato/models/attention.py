@@ -1,19 +1,21 @@
 """Causal attention within documents, by kernels that agree: who attends to whom is planned once per forward.
 
 sdpa       scaled_dot_product_attention: is_causal where a row is one document, else one boolean mask (the reference)
-documents  one causal call per document, so that nothing between documents is computed (CPU)
+documents  document by document, so that nothing between documents is computed; short ones as in cpu_attention.py
 flex       flex_attention with a block mask, varlen  torch.nn.attention.varlen (both CUDA)
 B batch, T time, H heads, G key-value heads, S cached positions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ostinato.models.cpu_attention import LONGEST, CausalAttention, Run
 
 AttentionKind = Literal["auto", "sdpa", "documents", "flex", "varlen"]
 
@@ -27,7 +29,7 @@ class AttentionPlan:
     softcap: float | None = None
     dropout: float = 0.0
     mask: Tensor | None = None  # bool, (T, T), (B, 1, T, T) or (B, 1, T, S); True may attend
-    spans: tuple[tuple[int, bool], ...] = ()  # length and whether it is a document (else padding), over B x T
+    runs: tuple[Run, ...] = ()  # the documents, over B x T
     boundaries: Tensor | None = None  # (documents + 1,) int32, varlen
     longest: int = 0
     block_mask: Any = None
@@ -48,16 +50,17 @@ def plan_attention(
     if window is not None and window >= time:
         window = None
     if kind == "auto":
-        kind = "documents" if documents is not None and device.type == "cpu" and softcap is None else "sdpa"
+        apart = device.type == "cpu" and softcap is None and (documents is not None or time <= LONGEST)
+        kind = "documents" if apart else "sdpa"
     plan = AttentionPlan(kind, window, softcap, dropout)
     if kind == "flex":
         plan.block_mask = _block_mask(batch, time, documents, window, device)
     elif kind == "varlen":
         _plan_varlen(plan, batch, time, documents, device)
-    elif kind == "documents" and documents is not None:
+    elif kind == "documents":
         if softcap is not None:
             raise ValueError("attention: documents has no attention_softcap; use attention: sdpa or flex")
-        plan.spans = document_spans(documents)
+        plan.runs = (Run(0, batch, time),) if documents is None else document_runs(documents)
     elif documents is not None or window is not None:
         plan.kind, plan.mask = "mask", causal_mask(time, documents, window, device)
     else:
@@ -65,15 +68,22 @@ def plan_attention(
     return plan
 
 
-def document_spans(documents: Tensor) -> tuple[tuple[int, bool], ...]:
-    """Runs of equal numbers over the flattened rows, never across two rows: (length, is a document) each."""
+def document_runs(documents: Tensor) -> tuple[Run, ...]:
+    """Runs of documents, neighbours of one length together, over the flattened rows; a row's end ends a document."""
     numbers = documents.detach().cpu()
     starts = torch.ones_like(numbers, dtype=torch.bool)
     starts[:, 1:] = numbers[:, 1:] != numbers[:, :-1]
-    flat = starts.flatten().nonzero().squeeze(1)
-    lengths = torch.diff(flat, append=flat.new_tensor([numbers.numel()])).tolist()
-    real = (numbers.flatten()[flat] >= 0).tolist()
-    return tuple(zip(lengths, real, strict=True))
+    begins = starts.flatten().nonzero().squeeze(1)
+    lengths = torch.diff(begins, append=begins.new_tensor([numbers.numel()])).tolist()
+    real = (numbers.flatten()[begins] >= 0).tolist()
+    runs: list[Run] = []
+    for start, length, is_document in zip(begins.tolist(), lengths, real, strict=True):
+        last = runs[-1] if runs else None
+        if is_document and last is not None and last.length == length and last.tokens.stop == start:
+            runs[-1] = replace(last, count=last.count + 1)
+        elif is_document:
+            runs.append(Run(start, 1, length))
+    return tuple(runs)
 
 
 def causal_mask(time: int, documents: Tensor | None, window: int | None, device: torch.device) -> Tensor:
@@ -125,26 +135,37 @@ def _attend_capped(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> Tens
 
 
 def _attend_documents(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan) -> Tensor:
-    lengths = [length for length, _ in plan.spans]
-    parts = []
-    gqa = query.shape[2] != key.shape[2]
-    slices = (x.flatten(0, 1).split(lengths) for x in (query, key, value))
-    for q, k, v, (length, real) in zip(*slices, plan.spans, strict=True):  # each (length, heads, width)
-        if not real:
-            parts.append(torch.zeros_like(q))
-            continue
-        narrow = plan.window is not None and plan.window < length
-        mixed = F.scaled_dot_product_attention(
-            q.transpose(0, 1).unsqueeze(0),
-            k.transpose(0, 1).unsqueeze(0),
-            v.transpose(0, 1).unsqueeze(0),
-            attn_mask=causal_mask(length, None, plan.window, q.device) if narrow else None,
-            dropout_p=plan.dropout,
-            is_causal=not narrow,
-            enable_gqa=gqa,
-        )
-        parts.append(mixed.squeeze(0).transpose(0, 1))
+    q, k, v = (x.flatten(0, 1) for x in (query, key, value))  # (B T, heads, width)
+    plain = q.dtype in (torch.float32, torch.float64) and q.device.type == "cpu" and not plan.dropout
+    if plain and all(run.length <= LONGEST for run in plan.runs):
+        return CausalAttention.apply(q, k, v, plan.runs, plan.window).view(query.shape)
+    parts, end = [], 0
+    for run in plan.runs:
+        parts.append(q.new_zeros((run.start - end, *q.shape[1:])))  # padding
+        end = run.tokens.stop
+        own = q[run.tokens], k[run.tokens], v[run.tokens]
+        if plain and run.length <= LONGEST:
+            parts.append(CausalAttention.apply(*own, (replace(run, start=0),), plan.window))
+        else:
+            parts.append(_attend_run(*own, run, plan))
+    parts.append(q.new_zeros((len(q) - end, *q.shape[1:])))
     return torch.cat(parts).view(query.shape)
+
+
+def _attend_run(q: Tensor, k: Tensor, v: Tensor, run: Run, plan: AttentionPlan) -> Tensor:
+    """Documents of one length by the fused kernel."""
+    narrow = plan.window is not None and plan.window < run.length
+    q, k, v = (x.unflatten(0, (run.count, run.length)).transpose(1, 2) for x in (q, k, v))
+    mixed = F.scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        attn_mask=causal_mask(run.length, None, plan.window, q.device) if narrow else None,
+        dropout_p=plan.dropout,
+        is_causal=not narrow,
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
+    return mixed.transpose(1, 2).flatten(0, 1)
 
 
 def _require_cuda(kind: str, device: torch.device) -> None:

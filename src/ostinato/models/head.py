@@ -17,6 +17,7 @@ from torch import Tensor
 
 IGNORE = -100
 TILE_BYTES = 64 * 2**20
+CACHE_BYTES = 2**20  # a part of a tile that the CPU's cache holds through several passes
 FEWEST_ROWS = 512  # a product of fewer rows reads the weights more often than it pays
 
 
@@ -93,16 +94,6 @@ def logits_tile(hidden: Tensor, weight: Tensor, bias: Tensor | None, options: He
     return z
 
 
-def logits_gradient(gradient: Tensor, z: Tensor, options: HeadOptions) -> Tensor:
-    """From d/dz to d/d(W h + b), in place in `gradient`; the options' chain rule backwards."""
-    if options.softcap is not None:
-        share = z * (options.temperature / options.softcap)  # tanh of the forward pass
-        gradient.mul_(share.mul_(share).neg_().add_(1.0))
-    if options.scale != options.temperature:
-        gradient.mul_(options.scale / options.temperature)
-    return gradient
-
-
 def _product(left: Tensor, right: Tensor) -> Tensor:
     """left @ right with an fp32 result (wider when the operands are)."""
     if left.dtype in (torch.float32, torch.float64):
@@ -110,6 +101,14 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
     if left.is_cuda:
         return torch.mm(left, right, out_dtype=torch.float32)
     return left.float() @ right.float()
+
+
+def cached_rows(z: Tensor) -> Iterator[slice]:
+    """Rows of a tile to go over together: on the CPU few enough to stay in its cache, else all of them."""
+    step = max(1, len(z))
+    if z.device.type == "cpu":
+        step = max(16, CACHE_BYTES // (4 * max(1, z.shape[1])))
+    return (slice(start, min(start + step, len(z))) for start in range(0, len(z), step))
 
 
 class _Running:
@@ -131,10 +130,7 @@ class _Running:
             self.best = torch.where(top > self.maximum, best + start, self.best)
         else:
             top = z.amax(dim=1)
-        local = self.labels - start
-        inside = (local >= 0) & (local < z.shape[1])
-        own = z.gather(1, local.clamp(0, z.shape[1] - 1).unsqueeze(1)).squeeze(1)
-        self.own = torch.where(inside, own, self.own)
+        self.own = torch.where(*_inside(self.labels - start, z), self.own)
         maximum = torch.maximum(self.maximum, top)
         shifted = z - maximum.unsqueeze(1)
         powers = shifted.exp()
@@ -144,6 +140,45 @@ class _Running:
             self.moment = fade * (self.moment + earlier) + shifted.mul_(powers).sum(dim=1)
         self.total = fade * self.total + powers.sum(dim=1)
         self.maximum = maximum
+
+    def finish(self, into: _Outputs) -> None:
+        log_total = self.total.log()
+        into.normaliser.copy_(self.maximum + log_total)
+        into.log_probs.copy_((self.own - self.maximum) - log_total)
+        if into.entropy is not None:
+            into.entropy.copy_(log_total - self.moment / self.total)
+        if into.top1 is not None:
+            into.top1.copy_(self.best == self.labels)
+
+
+class _Outputs(NamedTuple):
+    """What the forward pass fills; `[rows]` gives views."""
+
+    normaliser: Tensor  # logsumexp z
+    log_probs: Tensor
+    entropy: Tensor | None
+    top1: Tensor | None
+
+    def rows(self, part: slice) -> _Outputs:
+        return _Outputs(*(None if x is None else x[part] for x in self))  # type: ignore[arg-type]
+
+
+def _inside(local: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether a label lies in this tile of columns, and its z (anything where it does not)."""
+    inside = (local >= 0) & (local < z.shape[1])
+    return inside, z.gather(1, local.clamp(0, z.shape[1] - 1).unsqueeze(1)).squeeze(1)
+
+
+def _score_whole(z: Tensor, labels: Tensor, into: _Outputs) -> None:
+    """Rows whose whole vocabulary is in one tile: torch's fused softmax does it in fewer passes."""
+    for part in cached_rows(z):
+        own, out = labels[part].unsqueeze(1), into.rows(part)
+        log_p = z[part].log_softmax(dim=1)
+        out.log_probs.copy_(log_p.gather(1, own).squeeze(1))
+        if out.top1 is not None:
+            out.top1.copy_(z[part].max(dim=1).indices == labels[part])
+        if out.entropy is not None:
+            out.entropy.copy_(log_p.mul_(z[part].softmax(dim=1)).sum(dim=1).neg_())
 
 
 class _Scores(torch.autograd.Function):
@@ -163,72 +198,64 @@ class _Scores(torch.autograd.Function):
         rows = len(labels)
         h, w = hidden.to(options.dtype), weight.to(options.dtype)
         wide = torch.float64 if options.dtype == torch.float64 else torch.float32
-        normaliser = hidden.new_empty(rows, dtype=wide)  # logsumexp z
-        log_probs = torch.empty_like(normaliser)
-        entropy = torch.empty_like(normaliser) if want_entropy else None
+        sums = hidden.new_empty((3, rows), dtype=wide)
         top1 = labels.new_empty(rows, dtype=torch.bool) if want_top1 else None
+        outputs = _Outputs(sums[0], sums[1], sums[2] if want_entropy else None, top1)
         kept: Tensor | None = None
         for part, spans in tiles(rows, len(w), options.tile):
-            running = _Running(labels[part], want_entropy, want_top1, normaliser)
+            running = _Running(labels[part], want_entropy, want_top1, sums)
             for span in spans:
                 z = logits_tile(h[part], w[span], None if bias is None else bias[span], options)
-                running.add(z, span.start)
+                if len(spans) == 1:
+                    _score_whole(z, labels[part], outputs.rows(part))
+                else:
+                    running.add(z, span.start)
                 if z.shape == (rows, len(w)):
                     kept = z
-            log_total = running.total.log()
-            normaliser[part] = running.maximum + log_total
-            log_probs[part] = (running.own - running.maximum) - log_total
-            if entropy is not None:
-                entropy[part] = log_total - running.moment / running.total
-            if top1 is not None:
-                top1[part] = running.best == running.labels
+            if len(spans) > 1:
+                running.finish(outputs.rows(part))
         context.options = options
-        context.save_for_backward(hidden, weight, bias, labels, normaliser, entropy, kept)
+        context.save_for_backward(hidden, weight, bias, labels, outputs.normaliser, outputs.entropy, kept)
         if top1 is not None:
             context.mark_non_differentiable(top1)
         context.set_materialize_grads(False)
-        return log_probs, entropy, top1
+        return outputs.log_probs, outputs.entropy, top1
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        with torch.autocast(context.saved_tensors[0].device.type, enabled=False):
+            return _Scores._backward(context, gradients[0], gradients[1])
+
+    @staticmethod
+    def _backward(context: Any, to_log_probs: Tensor | None, to_entropy: Tensor | None) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, labels, normaliser, entropy, kept = context.saved_tensors
         options: HeadOptions = context.options
-        to_log_probs, to_entropy = gradients[0], gradients[1]
         need_hidden, need_weight, need_bias = context.needs_input_grad[:3]
         h, w = hidden.to(options.dtype), weight.to(options.dtype)
         wide = normaliser.dtype
         d_hidden = torch.zeros_like(h, dtype=wide) if need_hidden else None
         d_weight = torch.zeros_like(w, dtype=wide) if need_weight else None
         d_bias = torch.zeros_like(bias, dtype=wide) if need_bias else None
-        if to_log_probs is not None or to_entropy is not None:
-            for part, spans in tiles(len(labels), len(w), options.tile):
-                for span in spans:
-                    tile_bias = None if bias is None else bias[span]
-                    z = logits_tile(h[part], w[span], tile_bias, options) if kept is None else kept
-                    d_z = _tile_gradient(
-                        z,
-                        normaliser[part],
-                        labels[part] - span.start,
-                        None if to_log_probs is None else to_log_probs[part],
-                        None if to_entropy is None else to_entropy[part],
-                        None if entropy is None else entropy[part],
-                    )
-                    d_z = logits_gradient(d_z, z, options)
-                    if d_bias is not None:
-                        d_bias[span] += d_z.sum(dim=0)
-                    rounded = d_z.to(options.dtype)
-                    if d_hidden is not None:
-                        _accumulate(d_hidden[part], rounded, w[span])
-                    if d_weight is not None:
-                        _accumulate(d_weight[span], rounded.t(), h[part])
+        columns = (normaliser, to_log_probs, to_entropy, entropy)
+        for part, spans in tiles(len(labels), len(w), options.tile):
+            for span in spans:
+                tile_bias = None if bias is None else bias[span]
+                z = logits_tile(h[part], w[span], tile_bias, options) if kept is None else kept
+                local = [None if column is None else column[part] for column in columns]
+                if len(spans) == 1:
+                    local[0] = None
+                d_z = torch.empty_like(z, dtype=options.dtype) if kept is not None or options.dtype != wide else z
+                total = None if d_bias is None else d_bias[span]
+                _tile_gradient(z, d_z, total, labels[part] - span.start, options, *local)
+                if d_hidden is not None:
+                    _accumulate(d_hidden[part], d_z, w[span])
+                if d_weight is not None:
+                    _accumulate(d_weight[span], d_z.t(), h[part])
         return (
             None if d_hidden is None else d_hidden.to(hidden.dtype),
             None if d_weight is None else d_weight.to(weight.dtype),
             None if d_bias is None else d_bias.to(bias.dtype),
-            None,
-            None,
-            None,
-            None,
+            *(None,) * 4,
         )
 
 
@@ -241,25 +268,41 @@ def _accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 def _tile_gradient(
     z: Tensor,
-    normaliser: Tensor,
+    result: Tensor,
+    d_bias: Tensor | None,
     local: Tensor,
+    options: HeadOptions,
+    normaliser: Tensor | None,
     to_log_probs: Tensor | None,
     to_entropy: Tensor | None,
     entropy: Tensor | None,
-) -> Tensor:
-    """d loss / d z of one tile: g (1[j=y] - p_j) - e p_j (log p_j + H)."""
-    log_p = z - normaliser.unsqueeze(1)
-    if to_entropy is None or entropy is None:
-        assert to_log_probs is not None
-        gradient = log_p.exp_().mul_(to_log_probs.neg().unsqueeze(1))
-    else:
-        p = log_p.exp()
-        gradient = log_p.add_(entropy.unsqueeze(1)).mul_(to_entropy.neg().unsqueeze(1))
+) -> None:
+    """d loss / d (W h + b) of one tile into `result`: g (1[j=y] - p_j) - e p_j (log p_j + H), then the chain rule.
+
+    `normaliser` None: the tile holds the whole vocabulary. `result` may be `z` itself.
+    """
+    for part in cached_rows(z):
+        own_z = z[part]
+        p = own_z.softmax(dim=1) if normaliser is None else (own_z - normaliser[part].unsqueeze(1)).exp_()
+        if to_entropy is None or entropy is None:
+            gradient = p.mul_(0.0 if to_log_probs is None else to_log_probs[part].neg().unsqueeze(1))
+        else:
+            whole = normaliser is None
+            gradient = own_z.log_softmax(dim=1) if whole else own_z - normaliser[part].unsqueeze(1)  # type: ignore[index]
+            gradient.add_(entropy[part].unsqueeze(1)).mul_(to_entropy[part].neg().unsqueeze(1))
+            if to_log_probs is not None:
+                gradient.sub_(to_log_probs[part].unsqueeze(1))
+            gradient.mul_(p)
         if to_log_probs is not None:
-            gradient.sub_(to_log_probs.unsqueeze(1))
-        gradient.mul_(p)
-    if to_log_probs is not None:
-        inside = (local >= 0) & (local < z.shape[1])
-        own = torch.where(inside, to_log_probs, 0.0)
-        gradient.scatter_add_(1, local.clamp(0, z.shape[1] - 1).unsqueeze(1), own.unsqueeze(1))
-    return gradient
+            column = local[part]
+            inside = (column >= 0) & (column < z.shape[1])
+            own = torch.where(inside, to_log_probs[part], 0.0)
+            gradient.scatter_add_(1, column.clamp(0, z.shape[1] - 1).unsqueeze(1), own.unsqueeze(1))
+        if options.softcap is not None:
+            share = own_z * (options.temperature / options.softcap)  # tanh of the forward pass
+            gradient.mul_(share.mul_(share).neg_().add_(1.0))
+        if options.scale != options.temperature:
+            gradient.mul_(options.scale / options.temperature)
+        if d_bias is not None:
+            d_bias += gradient.sum(dim=0)
+        result[part] = gradient  # rounded here, once, where the products' operands are bf16
