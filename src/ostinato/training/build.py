@@ -12,6 +12,7 @@ from ostinato.core.config import Component, Config
 from ostinato.core.errors import UserError
 from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import ALGORITHMS, OPTIMIZERS, SCHEDULERS, STRATEGIES
+from ostinato.core.rules import describe_batch
 from ostinato.core.stopping import StopFlag
 from ostinato.data.build import Data, open_data
 from ostinato.data.loader import Loader
@@ -171,11 +172,8 @@ def describe(trainer: BaseTrainer, tier: str) -> list[str]:
     config, strategy = trainer.config, trainer.strategy
     parameters = sum(p.numel() for p in trainer.model.parameters())
     name = config.model.name or config.model.init_from
-    share = config.training.batch_size // strategy.world_size
-    micro = config.training.micro_batch_size or -(-share // (config.training.gradient_accumulation or 1))
-    cut = f"{strategy.world_size} rank{'s' * (strategy.world_size > 1)} x {-(-share // micro)} micro-batches x {micro}"
     return [
         f"model      {name}, {parameters:,} parameters, {config.training.mixed_precision}, {strategy.device}",
-        f"batch      {config.training.batch_size} sequences a step = {cut}",
+        f"batch      {describe_batch(config.training, strategy.world_size)}",
         f"numerics   {tier}: {numerics.PROMISES[tier]} ({torch.get_num_threads()} threads)",
     ]
