@@ -36,9 +36,9 @@ def write_sleeper(folder: Path, monkeypatch) -> Path:  # type: ignore[no-untyped
 def test_a_hang_ends_the_run_and_says_where(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     config, log = write_sleeper(tmp_path, monkeypatch), tmp_path / "log"
     started = time.monotonic()
-    arguments = ["train", str(config), "--name", "hangs", "-o", "training.hang_timeout_seconds=3"]
+    arguments = ["train", str(config), "--name", "hangs", "-o", "training.hang_timeout_seconds=8"]
     assert finish(arguments, log) == 1, log.read_text()
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 120
     run = tmp_path / "experiments" / "hangs"
     status = json.loads((run / "status.json").read_text())
     assert status["state"] == "failed" and "hang at step 3" in status["reason"]
