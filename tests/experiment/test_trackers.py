@@ -60,10 +60,10 @@ def test_a_hanging_tracker_is_switched_off_and_its_oldest_rows_dropped():
     assert thread.dropped == 3
     thread.poll()
     assert off == []
-    time.sleep(0.25)
+    time.sleep(1.1)
     thread.poll()
     thread.poll()
-    assert off == [("mine", "no progress for 0 s", 8)]  # once; 3 dropped and 5 unsent
+    assert off == [("mine", "no progress for 1 s", 8)]  # once; 3 dropped and 5 unsent
     thread.put({"step": 9})
     assert len(thread._rows) == 0
     hang.set()
