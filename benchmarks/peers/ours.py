@@ -23,16 +23,17 @@ def main(folder: Path) -> None:
     config = load_config(str(ROOT / "configs" / "algorithms" / "sft.yaml"), [*OVERRIDES, *own])
     strategy = open_strategy(config)
     trainer = build(config, strategy).trainer
-    ends: list[tuple[float, int]] = []
+    ends: list[tuple[float, float, int]] = []
 
     def note(_: BaseTrainer, output: StepOutput) -> None:
-        ends.append((time.perf_counter(), output.tokens))
+        ends.append((time.perf_counter(), time.process_time(), output.tokens))
 
     trainer.add_hook(note)
     trainer.train()
     strategy.close()
-    seconds, tokens = ends[-1][0] - ends[WARMUP - 1][0], sum(count for _, count in ends[WARMUP:])
-    print(json.dumps({"tokens_per_second": tokens / seconds, "tokens": tokens, "seconds": seconds}))
+    tokens = sum(count for *_, count in ends[WARMUP:])
+    wall, processor = (ends[-1][clock] - ends[WARMUP - 1][clock] for clock in (0, 1))
+    print(json.dumps({"wall": tokens / wall, "processor": tokens / processor}))
 
 
 if __name__ == "__main__":
