@@ -33,6 +33,7 @@ class AttentionPlan:
     boundaries: Tensor | None = None  # (documents + 1,) int32, varlen
     longest: int = 0
     block_mask: Any = None
+    written_out: bool = False  # cpu_attention.py computes it, given fp32
 
 
 def plan_attention(
@@ -61,6 +62,7 @@ def plan_attention(
         if softcap is not None:
             raise ValueError("attention: documents has no attention_softcap; use attention: sdpa or flex")
         plan.runs = (Run(0, batch, time),) if documents is None else document_runs(documents)
+        plan.written_out = device.type == "cpu" and not dropout and all(run.length <= LONGEST for run in plan.runs)
     elif documents is not None or window is not None:
         plan.kind, plan.mask = "mask", causal_mask(time, documents, window, device)
     else:
@@ -137,7 +139,7 @@ def _attend_capped(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> Tens
 def _attend_documents(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan) -> Tensor:
     q, k, v = (x.flatten(0, 1) for x in (query, key, value))  # (B T, heads, width)
     plain = q.dtype in (torch.float32, torch.float64) and q.device.type == "cpu" and not plan.dropout
-    if plain and all(run.length <= LONGEST for run in plan.runs):
+    if plain and plan.written_out:
         return CausalAttention.apply(q, k, v, plan.runs, plan.window).view(query.shape)
     parts, end = [], 0
     for run in plan.runs:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ostinato.models.attention import AttentionPlan, attend
+from ostinato.models.cpu_block import AttentionStep, Facts, MLPStep, RootMeanSquareNorm
 from ostinato.models.rope import rotate
 
 
@@ -73,7 +74,10 @@ class Norm(nn.Module):
         wide = x if x.dtype == weight.dtype else x.to(weight.dtype)
         if self.kind == "layer":
             return F.layer_norm(wide, self.shape, weight, self.bias, self.eps).to(x.dtype)
-        normed = F.rms_norm(wide, self.shape, weight, self.eps)
+        if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            normed = RootMeanSquareNorm.apply(wide.reshape(-1, *self.shape), weight, self.eps).view(x.shape)
+        else:
+            normed = F.rms_norm(wide, self.shape, weight, self.eps)
         return (normed if self.bias is None else normed + self.bias).to(x.dtype)
 
 
@@ -140,11 +144,42 @@ class Block(nn.Module):
         self.post_attention_layernorm = norm()
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
+        if context.cache is None and x.device.type == "cpu" and self._is_plain(x, context.plan):
+            return self._steps(x, context)
         mixed = self.self_attn(self.input_layernorm(x), context)
         if context.rows is not None and mixed.dim() < x.dim():
             x = x.flatten(0, 1).index_select(0, context.rows)
         x = x + self._drop(mixed)
         return x + self._drop(self.mlp(self.post_attention_layernorm(x)))
+
+    def _is_plain(self, x: Tensor, plan: AttentionPlan) -> bool:
+        """Whether cpu_block.py computes this block: nothing wrapped, hooked, cast, dropped or biased."""
+        if not plan.written_out or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+            return False
+        if (self.dropout and self.training) or self.self_attn.q_norm is not None:
+            return False
+        parts = [part for module in (self.self_attn, self.mlp) for part in module.children()]
+        norms = (self.input_layernorm, self.post_attention_layernorm)
+        return all(
+            type(part) in (nn.Linear, Norm)
+            and part.bias is None
+            and type(part.weight) is nn.Parameter
+            and part.weight.dtype == x.dtype
+            and not (part._forward_hooks or part._forward_pre_hooks or part._backward_hooks)
+            for part in (*parts, *norms)
+        )
+
+    def _steps(self, x: Tensor, context: Context) -> Tensor:
+        attention, mlp, norm = self.self_attn, self.mlp, self.input_layernorm
+        plan, rows = context.plan, context.rows if self.self_attn.last else None
+        facts = Facts(norm.kind, norm.eps, mlp.kind, attention.head_width, x.shape[1], plan.runs, plan.window)
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+        weights = (projection.weight for projection in projections)
+        flat = AttentionStep.apply(x.flatten(0, 1), norm.weight, *weights, context.cosine, context.sine, rows, facts)
+        gate = None if mlp.gate_proj is None else mlp.gate_proj.weight
+        norm = self.post_attention_layernorm
+        flat = MLPStep.apply(flat, norm.weight, gate, mlp.up_proj.weight, mlp.down_proj.weight, facts)
+        return flat.view(x.shape) if rows is None else flat
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x

@@ -2,12 +2,12 @@
 
 torch's fused CPU kernel is made for long sequences; on documents of up to some hundred tokens this takes about half its
 time forward and backward, and computes nothing between documents nor, but for the diagonal blocks, after the query.
-N tokens of all rows, H heads, G key-value heads; a run is n neighbouring documents of one length L.
+N tokens of all rows, H heads, G key-value heads; a run is n neighbouring documents of one length L <= LONGEST.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -39,23 +39,25 @@ def blocks(length: int, window: int | None) -> Iterator[tuple[int, int, int]]:
 
 
 @lru_cache(maxsize=8)
-def penalty(window: int | None, dtype: torch.dtype) -> Tensor:
-    """What to add to scores: -inf where the key is later or out of the window. Query a is at column a + window."""
-    back = window or 0
-    behind = torch.arange(BLOCK)[:, None] + back - torch.arange(BLOCK + back)
-    seen = (behind >= 0) & (behind < window) if window is not None else behind >= 0
-    return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
+def penalty(window: int | None, repeat: int, dtype: torch.dtype) -> Tensor:
+    """What is added to scores, (BLOCK repeat, LONGEST): -inf where the key is later or out of the window, else 0.
+
+    Aligned at the right: the first query of a block stands at column LONGEST - BLOCK. Each query is there `repeat`
+    times, for the heads that share its keys.
+    """
+    behind = torch.arange(BLOCK)[:, None] + (LONGEST - BLOCK) - torch.arange(LONGEST)
+    seen = (behind >= 0) & (behind < (window or LONGEST + 1))
+    return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf).repeat_interleave(repeat, dim=0)
 
 
-def heads_first(tokens: Tensor, run: Run, groups: int) -> Tensor:
-    """(N, heads, width) -> the run's (n, G, heads / G, L, width), a view."""
+def by_group(tokens: Tensor, run: Run, groups: int) -> Tensor:
+    """(N, heads, width) -> the run's (n, G, L heads / G, width), copied unless it lies so already."""
+    return _view(tokens, run, groups).reshape(run.count * groups, -1, tokens.shape[2])
+
+
+def _view(tokens: Tensor, run: Run, groups: int) -> Tensor:
     shape = (run.count, run.length, groups, tokens.shape[1] // groups, tokens.shape[2])
-    return tokens[run.tokens].view(shape).permute(0, 2, 3, 1, 4)
-
-
-def flat(view: Tensor) -> Tensor:
-    """(n, G, heads / G, L, width) -> (n G, heads / G L, width) the heads of a group share keys and values."""
-    return view.reshape(view.shape[0] * view.shape[1], -1, view.shape[4])
+    return tokens[run.tokens].view(shape).transpose(1, 2)
 
 
 class CausalAttention(torch.autograd.Function):
@@ -65,60 +67,84 @@ class CausalAttention(torch.autograd.Function):
     def forward(
         context: Any, query: Tensor, key: Tensor, value: Tensor, runs: tuple[Run, ...], window: int | None
     ) -> Tensor:
-        groups, scale = key.shape[1], query.shape[2] ** -0.5
-        covered = sum(run.count * run.length for run in runs) == len(query)
-        mixed = (torch.empty if covered else torch.zeros)(query.shape, dtype=query.dtype)
-        kept: list[Tensor] = []
-        for run in runs:
-            queries, out = heads_first(query, run, groups), heads_first(mixed, run, groups)
-            keys, values = flat(heads_first(key, run, groups)), flat(heads_first(value, run, groups))
-            kept += (keys, values)
-            narrow = window if window is not None and window < run.length else None
-            mask = penalty(narrow, query.dtype)
-            for low, first, end in blocks(run.length, narrow):
-                block = flat(queries[:, :, :, first:end]).mul(scale)
-                scores = torch.bmm(block, keys[:, low:end].transpose(1, 2))
-                diagonal = first if narrow is None else low
-                left = 0 if narrow is None else narrow - (first - low)
-                part = mask[: end - first, left : left + end - diagonal]
-                scores.view(len(scores), -1, end - first, end - low)[..., diagonal - low :].add_(part)
-                shares = torch.softmax(scores, dim=-1)
-                result = torch.bmm(shares, values[:, low:end])
-                out[:, :, :, first:end].copy_(result.view(out[:, :, :, first:end].shape))
-                kept += (block, shares)
+        mixed, kept = attention_forward(query, key, value, runs, window)
         context.save_for_backward(*kept)
-        context.runs, context.window, context.groups, context.heads = runs, window, groups, query.shape[1]
-        context.covered = covered
+        context.facts = runs, window, key.shape[1]
         return mixed
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        groups, width = context.groups, gradient.shape[2]
-        scale = width**-0.5
-        kept = iter(context.saved_tensors)
-        make = torch.empty if context.covered else torch.zeros
-        d_query = make(gradient.shape, dtype=gradient.dtype)
-        d_key, d_value = (make((len(gradient), groups, width), dtype=gradient.dtype) for _ in range(2))
-        for run in context.runs:
-            keys, values = next(kept), next(kept)
-            incoming, outgoing = (heads_first(x, run, groups) for x in (gradient, d_query))
-            narrow = context.window if context.window is not None and context.window < run.length else None
-            sums: tuple[Tensor, Tensor] | None = None if narrow is None else (keys * 0, values * 0)
-            for low, first, end in blocks(run.length, narrow):
-                block, shares = next(kept), next(kept)
-                upstream = flat(incoming[:, :, :, first:end])
-                d_shares = torch.bmm(upstream, values[:, low:end].transpose(1, 2))
-                d_scores = torch._softmax_backward_data(d_shares, shares, -1, shares.dtype)
-                if sums is None:  # the last block sees all keys and comes first
-                    sums = torch.bmm(d_scores.transpose(1, 2), block), torch.bmm(shares.transpose(1, 2), upstream)
-                else:
-                    sums[0][:, low:end].baddbmm_(d_scores.transpose(1, 2), block)
-                    sums[1][:, low:end].baddbmm_(shares.transpose(1, 2), upstream)
-                result = torch.bmm(d_scores, keys[:, low:end])
-                part = outgoing[:, :, :, first:end]
-                torch.mul(result.view(part.shape), scale, out=part)
-            assert sums is not None
-            for total, goal in zip(sums, (d_key, d_value), strict=True):
-                view = heads_first(goal, run, groups)
-                view.copy_(total.view(view.shape))
-        return d_query, d_key, d_value, None, None
+        return *attention_backward(gradient, context.saved_tensors, *context.facts), None, None
+
+
+def attention_forward(
+    query: Tensor, key: Tensor, value: Tensor, runs: tuple[Run, ...], window: int | None
+) -> tuple[Tensor, list[Tensor]]:
+    """The attention of each token and what its backward pass needs."""
+    groups = key.shape[1]
+    repeat, scale = query.shape[1] // groups, query.shape[2] ** -0.5
+    mask = penalty(window, repeat, query.dtype)
+    mixed = _like(query, runs)
+    kept: list[Tensor] = []
+    for run in runs:
+        q, k, v = (by_group(x, run, groups) for x in (query, key, value))
+        kept += (q, k, v)
+        results = []
+        for low, first, end in blocks(run.length, window):
+            left = LONGEST - BLOCK - (first - low)
+            part = mask[: (end - first) * repeat, left : left + end - low]
+            queries, keys = q[:, first * repeat : end * repeat], k[:, low:end].transpose(1, 2)
+            shares = torch.baddbmm(part, queries, keys, alpha=scale).softmax(dim=-1)
+            results.append(torch.bmm(shares, v[:, low:end]))
+            kept.append(shares)
+        _put(results, mixed, run, groups)
+    return mixed, kept
+
+
+def attention_backward(
+    gradient: Tensor, saved: Sequence[Tensor], runs: tuple[Run, ...], window: int | None, groups: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value."""
+    repeat, scale = gradient.shape[1] // groups, gradient.shape[2] ** -0.5
+    kept = iter(saved)
+    d_query = _like(gradient, runs)
+    d_key, d_value = (_like(gradient[:, :groups], runs) for _ in range(2))
+    for run in runs:
+        q, k, v = next(kept), next(kept), next(kept)
+        upstream = by_group(gradient, run, groups)
+        results: list[Tensor] = []
+        d_k = d_v = None
+        for low, first, end in blocks(run.length, window):
+            shares, rows = next(kept), slice(first * repeat, end * repeat)
+            d_shares = torch.bmm(upstream[:, rows], v[:, low:end].transpose(1, 2))
+            d_scores = torch._softmax_backward_data(d_shares, shares, -1, shares.dtype)
+            results.append(torch.bmm(d_scores, k[:, low:end]))
+            pairs = ((d_scores.transpose(1, 2), q[:, rows]), (shares.transpose(1, 2), upstream[:, rows]))
+            if d_k is None or d_v is None:
+                d_k, d_v = (torch.bmm(*pair) for pair in pairs)
+                if low:  # a window: earlier blocks see other keys
+                    d_k, d_v = (torch.cat((x.new_zeros(len(x), low, x.shape[2]), x), dim=1) for x in (d_k, d_v))
+            else:
+                for total, pair in zip((d_k, d_v), pairs, strict=True):
+                    total[:, low:end].baddbmm_(*pair)
+        assert d_k is not None and d_v is not None
+        _put(results, d_query, run, groups, scale)
+        _put([d_k], d_key, run, groups, scale)
+        _put([d_v], d_value, run, groups)
+    return d_query, d_key, d_value
+
+
+def _like(tokens: Tensor, runs: tuple[Run, ...]) -> Tensor:
+    """Room for a value of every token: zeros if some are in no run."""
+    covered = sum(run.count * run.length for run in runs) == len(tokens)
+    return (torch.empty if covered else torch.zeros)(tokens.shape, dtype=tokens.dtype)
+
+
+def _put(results: list[Tensor], tokens: Tensor, run: Run, groups: int, factor: float | None = None) -> None:
+    """The reverse of `by_group`, times `factor`, for blocks from the last to the first."""
+    result = results[0] if len(results) == 1 else torch.cat(results[::-1], dim=1)
+    goal = _view(tokens, run, groups)
+    if factor is None:
+        goal.copy_(result.view(goal.shape))
+    else:
+        torch.mul(result.view(goal.shape), factor, out=goal)

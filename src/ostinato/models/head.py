@@ -233,8 +233,9 @@ class _Scores(torch.autograd.Function):
         need_hidden, need_weight, need_bias = context.needs_input_grad[:3]
         h, w = hidden.to(options.dtype), weight.to(options.dtype)
         wide = normaliser.dtype
-        d_hidden = torch.zeros_like(h, dtype=wide) if need_hidden else None
-        d_weight = torch.zeros_like(w, dtype=wide) if need_weight else None
+        make = torch.empty_like if len(labels) else torch.zeros_like
+        d_hidden = make(h, dtype=wide) if need_hidden else None
+        d_weight = make(w, dtype=wide) if need_weight else None
         d_bias = torch.zeros_like(bias, dtype=wide) if need_bias else None
         columns = (normaliser, to_log_probs, to_entropy, entropy)
         for part, spans in tiles(len(labels), len(w), options.tile):
@@ -246,11 +247,11 @@ class _Scores(torch.autograd.Function):
                     local[0] = None
                 d_z = torch.empty_like(z, dtype=options.dtype) if kept is not None or options.dtype != wide else z
                 total = None if d_bias is None else d_bias[span]
-                _tile_gradient(z, d_z, total, labels[part] - span.start, options, *local)
+                d_z = _tile_gradient(z, d_z, total, labels[part] - span.start, options, *local)
                 if d_hidden is not None:
-                    _accumulate(d_hidden[part], d_z, w[span])
+                    _accumulate(d_hidden[part], d_z, w[span], first=span.start == 0)
                 if d_weight is not None:
-                    _accumulate(d_weight[span], d_z.t(), h[part])
+                    _accumulate(d_weight[span], d_z.t(), h[part], first=part.start == 0)
         return (
             None if d_hidden is None else d_hidden.to(hidden.dtype),
             None if d_weight is None else d_weight.to(weight.dtype),
@@ -259,16 +260,18 @@ class _Scores(torch.autograd.Function):
         )
 
 
-def _accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
+def _accumulate(total: Tensor, left: Tensor, right: Tensor, first: bool) -> None:
     if left.dtype == total.dtype:
-        total.addmm_(left, right)
+        total.addmm_(left, right, beta=0 if first else 1)
+    elif first:
+        total.copy_(_product(left, right))
     else:
         total += _product(left, right)
 
 
 def _tile_gradient(
     z: Tensor,
-    result: Tensor,
+    room: Tensor,
     d_bias: Tensor | None,
     local: Tensor,
     options: HeadOptions,
@@ -276,10 +279,10 @@ def _tile_gradient(
     to_log_probs: Tensor | None,
     to_entropy: Tensor | None,
     entropy: Tensor | None,
-) -> None:
-    """d loss / d (W h + b) of one tile into `result`: g (1[j=y] - p_j) - e p_j (log p_j + H), then the chain rule.
+) -> Tensor:
+    """d loss / d (W h + b) of one tile: g (1[j=y] - p_j) - e p_j (log p_j + H), then the chain rule.
 
-    `normaliser` None: the tile holds the whole vocabulary. `result` may be `z` itself.
+    `normaliser` None: the tile holds the whole vocabulary. The result may be in `room`, which may be `z` itself.
     """
     for part in cached_rows(z):
         own_z = z[part]
@@ -287,17 +290,17 @@ def _tile_gradient(
         if to_entropy is None or entropy is None:
             gradient = p.mul_(0.0 if to_log_probs is None else to_log_probs[part].neg().unsqueeze(1))
         else:
-            whole = normaliser is None
-            gradient = own_z.log_softmax(dim=1) if whole else own_z - normaliser[part].unsqueeze(1)  # type: ignore[index]
-            gradient.add_(entropy[part].unsqueeze(1)).mul_(to_entropy[part].neg().unsqueeze(1))
+            log_p = own_z.log_softmax(dim=1) if normaliser is None else own_z - normaliser[part].unsqueeze(1)
+            gradient = log_p.add_(entropy[part].unsqueeze(1)).mul_(to_entropy[part].neg().unsqueeze(1))
             if to_log_probs is not None:
                 gradient.sub_(to_log_probs[part].unsqueeze(1))
             gradient.mul_(p)
         if to_log_probs is not None:
-            column = local[part]
-            inside = (column >= 0) & (column < z.shape[1])
-            own = torch.where(inside, to_log_probs[part], 0.0)
-            gradient.scatter_add_(1, column.clamp(0, z.shape[1] - 1).unsqueeze(1), own.unsqueeze(1))
+            own, column = to_log_probs[part], local[part]
+            if normaliser is not None:  # the label may lie in another tile
+                own = torch.where((column >= 0) & (column < z.shape[1]), own, 0.0)
+                column = column.clamp(0, z.shape[1] - 1)
+            gradient.scatter_add_(1, column.unsqueeze(1), own.unsqueeze(1))
         if options.softcap is not None:
             share = own_z * (options.temperature / options.softcap)  # tanh of the forward pass
             gradient.mul_(share.mul_(share).neg_().add_(1.0))
@@ -305,4 +308,7 @@ def _tile_gradient(
             gradient.mul_(options.scale / options.temperature)
         if d_bias is not None:
             d_bias += gradient.sum(dim=0)
-        result[part] = gradient  # rounded here, once, where the products' operands are bf16
+        if len(gradient) == len(z):
+            return gradient.to(room.dtype)  # rounded here, once, where the products' operands are bf16
+        room[part] = gradient
+    return room

@@ -117,20 +117,21 @@ def rotate(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 class _Rotate(torch.autograd.Function):
-    """The same in four passes and one buffer; the backward turns the other way."""
+    """The same; the backward pass turns the other way."""
 
     @staticmethod
     def forward(context: Any, heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         context.save_for_backward(cosine, sine)
-        return _turn(heads, cosine, sine, -1)
+        return turn(heads, cosine, sine, -1)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         cosine, sine = context.saved_tensors
-        return _turn(gradient, cosine, sine, 1), None, None
+        return turn(gradient, cosine, sine, 1), None, None
 
 
-def _turn(heads: Tensor, cosine: Tensor, sine: Tensor, sign: int) -> Tensor:
+def turn(heads: Tensor, cosine: Tensor, sine: Tensor, sign: int) -> Tensor:
+    """`heads` turned forwards (`sign` -1) or back (1), in four passes and one buffer."""
     turned = torch.empty(heads.shape, dtype=heads.dtype, device=heads.device)
     first, second = heads.chunk(2, dim=-1)
     left, right = turned.chunk(2, dim=-1)
