@@ -39,17 +39,19 @@ def batch(packed: bool) -> dict[str, Tensor]:
     return {"tokens": tokens, "labels": labels, "positions": positions, "documents": documents}
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # fp32 may use oneDNN's products
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("shape", list(SHAPES))
-def test_equals_the_modules(shape: str, packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = made(**SHAPES[shape])
+def test_equals_the_modules(shape: str, packed: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made(**SHAPES[shape]).to(dtype)
+    exact = dtype == torch.float64
     used = []
     steps = Block._steps
     monkeypatch.setattr(Block, "_steps", lambda *args: used.append(1) or steps(*args))
 
     def run() -> tuple[Tensor, tuple[Tensor, ...]]:
         scores = model(**batch(packed)).log_probs
-        weights = torch.linspace(-1, 1, len(scores), dtype=torch.float64)
+        weights = torch.linspace(-1, 1, len(scores), dtype=dtype)
         return scores, torch.autograd.grad((scores * weights).sum(), list(model.parameters()))
 
     scores, gradients = run()
@@ -58,9 +60,9 @@ def test_equals_the_modules(shape: str, packed: bool, monkeypatch: pytest.Monkey
         block.mlp.up_proj.register_forward_hook(lambda *_: None)  # a hooked module is called itself
     wanted, expected = run()
     assert len(used) == 2
-    torch.testing.assert_close(scores, wanted, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(scores, wanted, rtol=0, atol=1e-9 if exact else 1e-5)
     for (name, _), ours, theirs in zip(model.named_parameters(), gradients, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10, msg=lambda text, n=name: f"{n}: {text}")
+        assert (ours - theirs).norm() <= (1e-10 if exact else 1e-5) * theirs.norm(), name
 
 
 @pytest.mark.parametrize(
