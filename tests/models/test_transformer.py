@@ -33,13 +33,16 @@ def tokens(rows: int = 3, length: int = 24) -> Tensor:
 @pytest.mark.parametrize(
     "extra",
     [{}, {"tied_embeddings": True}, {"rope_base": 500000.0, **SCALED}, {"rope_scaling": "linear", "rope_factor": 2.0},
-     {"qkv_bias": True, "output_bias": True, "mlp_bias": True}, {"window": 7}],
+     {"rope_scaling": "yarn", "rope_factor": 4.0, "rope_original_length": 16},
+     {"rope_scaling": "dynamic", "rope_factor": 2.0, "rope_original_length": 16},
+     {"qkv_bias": True, "output_bias": True, "mlp_bias": True}, {"window": 7},
+     {"qkv_bias": True}, {"qk_norm": True}, {"qk_norm": True, "head_width": 16}],
 )  # fmt: skip
-def test_logits_equal_transformers_llama_and_mistral(extra: dict[str, Any]) -> None:
+def test_logits_equal_transformers_llama_mistral_and_qwen(extra: dict[str, Any]) -> None:
     ours = made(**LLAMA, **extra, init_std=0.1)
     config = ours.hf_config()
-    known = transformers.MistralConfig if config["model_type"] == "mistral" else transformers.LlamaConfig
-    theirs = transformers.AutoModelForCausalLM.from_config(known(**config), attn_implementation="eager").eval()
+    known = transformers.AutoConfig.for_model(**config)
+    theirs = transformers.AutoModelForCausalLM.from_config(known, attn_implementation="eager").eval()
     missing = theirs.load_state_dict(ours.state_dict(), strict=False)
     assert not missing.unexpected_keys and set(missing.missing_keys) <= {"lm_head.weight"}
     theirs.tie_weights()

@@ -20,6 +20,7 @@ from ostinato.generation.kv_cache import SlotCache
 from ostinato.generation.sampler import SamplingParams, sample
 
 SLOTS = 8
+SHORTEST_CACHE = 2048  # tokens, or the model's context; longer ones by powers of two, so that few lengths occur
 
 
 class Generates(Protocol):
@@ -96,7 +97,9 @@ class Batch:
         slots = generator.slots
         keys = [seeding.key(params.seed, "generation", step, s.prompt, s.sample) for s in samples]
         self.keys = torch.tensor(keys + [0] * (slots - len(samples)), device=self.device)
-        self.cache = SlotCache(slots, model.max_positions, model.mask_plan)
+        longest = max(len(one.prompt_ids) for one in samples) + params.max_new_tokens
+        bucket = max(SHORTEST_CACHE, 1 << (longest - 1).bit_length())
+        self.cache = SlotCache(slots, min(model.max_positions, bucket), model.mask_plan)
         self.lengths = torch.zeros(slots, dtype=torch.int64, device=self.device)  # tokens in the cache
         self.logits = torch.zeros(slots, model.inputs.vocab_size, device=self.device)
         self.seen = torch.zeros_like(self.logits, dtype=torch.bool)
@@ -122,8 +125,8 @@ class Batch:
         self.seen[slot, tokens[0]] = True
 
     def _step(self, tokens: Tensor) -> None:
-        room = self.lengths < self.model.max_positions
-        self.lengths.clamp_(max=self.model.max_positions - 1)  # stopped and empty slots are computed and ignored
+        room = self.lengths < self.cache.length
+        self.lengths.clamp_(max=self.cache.length - 1)  # stopped and empty slots are computed and ignored
         self.cache.step(self.lengths)
         positions = self.lengths[:, None]
         self.logits = self.model(tokens[:, None], positions, cache=self.cache, last_only=True)[:, -1]

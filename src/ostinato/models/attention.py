@@ -136,6 +136,7 @@ def _attend_capped(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> Tens
     return F.dropout(shares, plan.dropout, training=plan.dropout > 0).to(v.dtype) @ v
 
 
+@torch.compiler.disable  # traced, each layout of documents would be compiled anew
 def _attend_documents(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan) -> Tensor:
     q, k, v = (x.flatten(0, 1) for x in (query, key, value))  # (B T, heads, width)
     plain = q.dtype in (torch.float32, torch.float64) and q.device.type == "cpu" and not plan.dropout

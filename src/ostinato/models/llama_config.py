@@ -1,4 +1,4 @@
-"""The config.json under which transformers' LlamaForCausalLM (or MistralForCausalLM) computes what our model does."""
+"""The config.json under which a class of transformers computes what our model does, under the same weight names."""
 
 from __future__ import annotations
 
@@ -11,35 +11,58 @@ PLAIN = {
     "mlp": "swiglu",
     "norm": "rms",
     "positions": "rope",
-    "qk_norm": False,
     "norm_bias": False,
     "attention_softcap": None,
     "logit_softcap": None,
     "logit_scale": 1.0,
 }
+CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+
+
+def family(options: Mapping[str, Any]) -> str | None:
+    """llama, mistral, qwen2 or qwen3 by their biases, window and query-key norms; None for other shapes."""
+    if any(options[name] != value for name, value in PLAIN.items()):
+        return None
+    biases = options["qkv_bias"], options["output_bias"], options["mlp_bias"]
+    if options["qk_norm"]:
+        return "qwen3" if biases[0] == biases[1] and not biases[2] and not options["window"] else None
+    if options["window"]:
+        return None if any(biases) else "mistral"
+    if biases == (True, False, False):
+        return "qwen2"
+    return "llama" if biases[0] == biases[1] else None
+
+
+def rope_parameters(options: Mapping[str, Any], max_positions: int) -> dict[str, Any]:
+    """The angles, in transformers' words."""
+    kind = options["rope_scaling"]
+    original = options["rope_original_length"] or max_positions
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": options["rope_base"]}
+    if kind != "none":
+        rope |= {"rope_type": kind, "factor": options["rope_factor"]}
+    if kind in ("llama3", "yarn"):
+        rope["original_max_position_embeddings"] = original
+    if kind == "llama3":
+        rope["low_freq_factor"] = options["rope_low_frequency_factor"]
+        rope["high_freq_factor"] = options["rope_high_frequency_factor"]
+    if kind == "yarn":
+        rope |= {"beta_fast": options["rope_beta_fast"], "beta_slow": options["rope_beta_slow"]}
+        if options["rope_attention_factor"] is not None:
+            rope["attention_factor"] = options["rope_attention_factor"]
+    return rope
 
 
 def llama_config(
     options: Mapping[str, Any], shape: Shape, vocab_size: int, max_positions: int
 ) -> dict[str, Any] | None:
-    """None where the shape is no Llama's or Mistral's, or its rope scaling is not written yet."""
-    scalings = ("none", "linear", "llama3")
-    if any(options[name] != value for name, value in PLAIN.items()) or options["rope_scaling"] not in scalings:
+    """None where the shape is none of CLASSES'."""
+    kind = family(options)
+    if kind is None:
         return None
-    if options["qkv_bias"] != options["output_bias"] or (options["window"] and options["qkv_bias"]):
-        return None
-    kind = "mistral" if options["window"] else "llama"
-    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": options["rope_base"]}
-    if options["rope_scaling"] != "none":
-        rope |= {"rope_type": options["rope_scaling"], "factor": options["rope_factor"]}
-    if options["rope_scaling"] == "llama3":
-        rope |= {
-            "low_freq_factor": options["rope_low_frequency_factor"],
-            "high_freq_factor": options["rope_high_frequency_factor"],
-            "original_max_position_embeddings": options["rope_original_length"] or max_positions,
-        }
+    if options["rope_scaling"] == "dynamic":  # there it is the model's length that the angles grow from
+        max_positions = options["rope_original_length"] or max_positions
     config = {
-        "architectures": ["LlamaForCausalLM" if kind == "llama" else "MistralForCausalLM"],
+        "architectures": [f"{CLASSES[kind]}ForCausalLM"],
         "model_type": kind,
         "vocab_size": vocab_size,
         "hidden_size": shape.width,
@@ -51,11 +74,15 @@ def llama_config(
         "hidden_act": "silu",
         "max_position_embeddings": max_positions,
         "rms_norm_eps": shape.norm_eps,
-        "rope_parameters": rope,
+        "rope_parameters": rope_parameters(options, max_positions),
         "rope_theta": options["rope_base"],
         "tie_word_embeddings": options["tied_embeddings"],
-        "attention_bias": options["qkv_bias"],
-        "mlp_bias": options["mlp_bias"],
         "dtype": "float32",
     }
-    return config | ({"sliding_window": options["window"]} if kind == "mistral" else {})
+    if kind in ("llama", "qwen3"):
+        config["attention_bias"] = options["qkv_bias"]
+    if kind == "llama":
+        config["mlp_bias"] = options["mlp_bias"]
+    if kind == "mistral":
+        config["sliding_window"] = options["window"]
+    return config

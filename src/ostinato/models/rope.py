@@ -92,17 +92,16 @@ class RopeTables:
     def rows(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Tables of positions 0 .. length - 1."""
         if self.options.scaling == "dynamic" and length > self.options.original_length:
-            return self._compute(length, device)  # the angles depend on the length itself: nothing to keep
+            return self._compute(length, device, length)  # the angles depend on the length itself: nothing to keep
         table = self._tables.get(device)
         if table is None or len(table[0]) < length:
-            table = self._tables[device] = self._compute(max(64, 1 << (length - 1).bit_length()), device)
+            table = self._tables[device] = self._compute(max(64, 1 << (length - 1).bit_length()), device, length)
         return table[0][:length], table[1][:length]
 
-    def _compute(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _compute(self, length: int, device: torch.device, text: int) -> tuple[Tensor, Tensor]:
         # float64 products would differ from every other implementation in the last bits of far positions
-        shortest = min(length, self.options.original_length) if self.options.scaling == "dynamic" else length
-        with torch.device("cpu"), torch.no_grad():
-            angles = torch.outer(torch.arange(length).float(), frequencies(self.width, self.options, shortest))
+        with torch.device("cpu"), torch.inference_mode(False), torch.no_grad():
+            angles = torch.outer(torch.arange(length).float(), frequencies(self.width, self.options, text))
             factor = magnitude(self.options)
             return (angles.cos() * factor).to(device), (angles.sin() * factor).to(device)
 
