@@ -65,6 +65,19 @@ def test_rows_without_documents_equal_the_fused_kernel(length: int) -> None:
     torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("length", [30, 600])
+def test_bf16_is_computed_in_fp32_and_rounded_once(length: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, length, 2, WIDTH, generator=generator).bfloat16() for _ in range(3))
+    documents = torch.zeros(1, length, dtype=torch.long)
+    plan = plan_attention("auto", (1, length), documents, q.device)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = attend(q, k, v, plan)
+    wanted = reference(q.double(), k.double(), v.double(), documents, None)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), wanted, rtol=2**-8, atol=1e-5)
+
+
 def test_runs_join_neighbours_of_one_length_and_never_cross_rows() -> None:
     documents = torch.tensor([[0, 0, 1, 1, 2, -1], [0, 0, 0, 0, 0, 0]])
     assert document_runs(documents) == (Run(0, 2, 2), Run(4, 1, 1), Run(6, 1, 6))

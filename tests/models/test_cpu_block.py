@@ -92,3 +92,15 @@ def test_gradient_checkpointing_changes_nothing() -> None:
         model.set_checkpointing(on)
         found.append(torch.autograd.grad(model(**batch(True)).log_probs.sum(), list(model.parameters())))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_mixed_precision_rounds_products_only() -> None:
+    """bf16 has 8 bits: scores stay within a few per mille of fp32's, and gradients arrive in fp32."""
+    model, rows = made(**SHAPES["llama"]).float(), batch(True)
+    wanted = model(**rows).log_probs
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = model(**rows).log_probs
+    assert scores.dtype == torch.float32 and not torch.equal(scores, wanted)
+    assert (scores - wanted).abs().max() < 0.02 * wanted.abs().max()
+    scores.sum().backward()
+    assert {p.grad.dtype for p in model.parameters()} == {torch.float32}

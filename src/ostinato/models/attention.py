@@ -139,20 +139,31 @@ def _attend_capped(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> Tens
 @torch.compiler.disable  # traced, each layout of documents would be compiled anew
 def _attend_documents(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan) -> Tensor:
     q, k, v = (x.flatten(0, 1) for x in (query, key, value))  # (B T, heads, width)
-    plain = q.dtype in (torch.float32, torch.float64) and q.device.type == "cpu" and not plan.dropout
-    if plain and plan.written_out:
-        return CausalAttention.apply(q, k, v, plan.runs, plan.window).view(query.shape)
+    if q.device.type != "cpu":
+        return _attend_runs(q, k, v, plan).view(query.shape)
+    if q.dtype in (torch.bfloat16, torch.float16):  # in bf16 the CPU's own backward pass takes five times as long
+        q, k, v = q.float(), k.float(), v.float()
+    with torch.autocast("cpu", enabled=False):
+        if plan.written_out:
+            mixed = CausalAttention.apply(q, k, v, plan.runs, plan.window)
+        else:
+            mixed = _attend_runs(q, k, v, plan)
+    return mixed.view(query.shape).to(query.dtype)
+
+
+def _attend_runs(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> Tensor:
+    """Run by run: the short ones written out, the long ones, or with dropout, by the fused kernel."""
     parts, end = [], 0
     for run in plan.runs:
         parts.append(q.new_zeros((run.start - end, *q.shape[1:])))  # padding
         end = run.tokens.stop
         own = q[run.tokens], k[run.tokens], v[run.tokens]
-        if plain and run.length <= LONGEST:
+        if q.device.type == "cpu" and not plan.dropout and run.length <= LONGEST:
             parts.append(CausalAttention.apply(*own, (replace(run, start=0),), plan.window))
         else:
             parts.append(_attend_run(*own, run, plan))
     parts.append(q.new_zeros((len(q) - end, *q.shape[1:])))
-    return torch.cat(parts).view(query.shape)
+    return torch.cat(parts)
 
 
 def _attend_run(q: Tensor, k: Tensor, v: Tensor, run: Run, plan: AttentionPlan) -> Tensor:
