@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 .PHONY: help setup quickstart test test-quick lint format bench clean
 
 help:
-	@echo "make quickstart   set up, then train a small language model on the CPU in about two minutes"
+	@echo "make quickstart   set up, then train a small language model on the CPU in a few minutes"
 	@echo "make test         set up, then run every test (test-quick: without the slow ones)"
 	@echo "make lint         ruff, mypy and ostinato lint"
 	@echo "make bench        time ostinato beside its peers; results are appended to docs/log.md"
