@@ -6,8 +6,9 @@ every step computes the same number of slots, those that are empty included.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from ostinato.core import seeding
 from ostinato.core.errors import UserError
+from ostinato.core.samples import Sample
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.generation.kv_cache import SlotCache
 from ostinato.generation.sampler import SamplingParams, sample
@@ -32,19 +34,14 @@ class Generates(Protocol):
 
 
 @dataclass
-class Sample:
-    """One response. The ids are those that were sampled; `text` is decoded from them, cut before a stop string."""
+class GenerationStats:
+    """What the last call of `generate` did."""
 
-    prompt_ids: list[int]
-    prompt: int
-    """Position of the prompt in the call, the first part of its key."""
-    sample: int
-    response_ids: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-    stop_reason: str = ""
-    """eos, stop_string, length or context."""
-    text: str = ""
-    row: Any = None
+    prefill_tokens: int = 0
+    """Prompt tokens that went through the model: the sum of the prompts' lengths."""
+    decode_steps: int = 0
+    response_tokens: int = 0
+    seconds: float = 0.0
 
 
 class Generator:
@@ -52,24 +49,45 @@ class Generator:
 
     def __init__(self, tokenizer: Tokenizer, slots: int = SLOTS) -> None:
         self.tokenizer, self.slots = tokenizer, slots
+        self.stats = GenerationStats()
 
     @torch.no_grad()
     def generate(
-        self, model: nn.Module, prompts: Sequence[Sequence[int]], params: SamplingParams, *, step: int = 0
+        self,
+        model: nn.Module,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        *,
+        step: int = 0,
+        numbers: Sequence[int] | None = None,
+        rows: Sequence[Any] | None = None,
+        progress: Callable[[Sample], None] | None = None,
     ) -> list[Sample]:
-        """`params.n` samples of each prompt (token ids), by prompt, then by sample. The model's mode is restored."""
+        """`params.n` samples of each prompt (token ids), by prompt, then by sample. The model's mode is restored.
+
+        `numbers`: for each prompt its part of the random key, its position in the data plan (none: 0, 1, ...). `rows`
+        are put on the samples. `progress` is told of each finished sample.
+        """
+        numbers = range(len(prompts)) if numbers is None else numbers
+        rows = [None] * len(prompts) if rows is None else rows
         samples = [
-            Sample(self._checked(model, list(prompt), number), number, copy)
-            for number, prompt in enumerate(prompts)
+            Sample(self._checked(model, list(prompt), place), number, copy, row=row)
+            for place, (prompt, number, row) in enumerate(zip(prompts, numbers, rows, strict=True))
             for copy in range(params.n)
         ]
-        mode = model.training
+        mode, begin = model.training, time.perf_counter()
         model.eval()
         try:
             for first in range(0, len(samples), self.slots):
-                Batch(self, model, samples[first : first + self.slots], params, step).run()
+                part = samples[first : first + self.slots]
+                Batch(self, model, part, params, step).run()
+                if progress is not None:
+                    for one in part:
+                        progress(one)
         finally:
             model.train(mode)
+        tokens = sum(len(one.response_ids) for one in samples)
+        self.stats = GenerationStats(sum(map(len, prompts)), tokens, tokens, time.perf_counter() - begin)
         return samples
 
     def _checked(self, model: Any, prompt: list[int], number: int) -> list[int]:
