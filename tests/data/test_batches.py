@@ -36,7 +36,7 @@ def test_split_keeps_rows_and_counts(size):
     for number, part in enumerate(parts):
         rows = slice(number * size, (number + 1) * size)
         fresh = TokenBatch.of(TOKENS[rows], LABELS[rows], POSITIONS[rows], DOCUMENTS[rows])
-        for name in ("tokens", "labels", "positions", "documents", "trained"):
+        for name in ("tokens", "labels", "positions", "documents", "trained", "sequence"):
             assert torch.equal(getattr(part, name), getattr(fresh, name)), name
         assert part.counts() == fresh.counts()
         assert part.labels.flatten()[part.trained].tolist() == [x for x in LABELS[rows].flatten() if x != IGNORE]
@@ -48,3 +48,15 @@ def test_to_keeps_counts_without_asking_the_device():
     assert moved.tokens.device.type == "meta"
     assert moved.counts() == {"tokens": 4, "sequences": 3}
     assert [part.counts()["tokens"] for part in moved.split(1)] == [3, 0, 1]
+
+
+def test_each_trained_label_knows_its_sequence():
+    assert batch().sequence.tolist() == [0, 0, 1, 2]  # row 0 holds two documents, row 1 nothing that is trained
+    assert batch(None).sequence.tolist() == [0, 0, 0, 1]
+    assert batch().sequences == 3
+
+
+def test_sums_by_sequence():
+    assert batch().sum_by_sequence(torch.tensor([1.0, 2.0, 4.0, 8.0])).tolist() == [3.0, 4.0, 8.0]
+    empty = TokenBatch.of(TOKENS[1:2], LABELS[1:2], POSITIONS[1:2])
+    assert empty.sum_by_sequence(torch.zeros(0)).tolist() == []

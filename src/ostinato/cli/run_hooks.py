@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ostinato.experiment.reading import read_or_empty
 from ostinato.experiment.run import Run
 from ostinato.training import hooks
 from ostinato.training.build import Built
@@ -60,3 +61,23 @@ def add_hooks(built: Built, folder: Path, write: hooks.Write, say: Callable[[str
     if show is not None:
         trainer.add_hook(show)
     trainer.add_hook(trainer.saver)
+
+
+def facts_at_birth(built: Built) -> dict[str, Any]:
+    """What is known of the run before its first step, for `metadata.json`."""
+    data, origin = built.trainer.parts.data, built.origin
+    sources = [
+        {"name": name, "rows": s.receipt.rows, "used": s.receipt.used, "fingerprint": s.fingerprint}
+        for name, s in data.train.items()
+    ]
+    return {
+        "numerics": built.tier,
+        "data": {"plan": data.fingerprint, "identity": data.identity, "sources": sources},
+        "tokenizer": {"fingerprint": data.tokenizer.fingerprint},
+        "lineage": {"init_from": origin.lineage if origin else None, "reproduces": None, "sweep": None},
+    }
+
+
+def began_from(resume: Path | None) -> Any:
+    """What a run that is resumed recorded of the weights that it began from."""
+    return read_or_empty(resume / "metadata.json").get("lineage", {}).get("init_from") if resume else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ostinato.cli.progress import Progress
-from ostinato.cli.run_hooks import add_hooks, make_saver
+from ostinato.cli.run_hooks import add_hooks, began_from, facts_at_birth, make_saver
 from ostinato.cli.watchdog import Watchdog
 from ostinato.cli.words import closing_text, eval_text, opening_text, stopped_text
 from ostinato.core.config import Config
@@ -42,7 +42,7 @@ class Session:
 
     def run(self, resume: Path | None, threads: int | None = None) -> Path:
         """Train to the end and return the run folder. Raises Stopped (exit 75) when asked to stop."""
-        self.built = build(self.config, self.strategy, event=self.event, stop=self.stop, threads=threads)
+        self.built = build(self.config, self.strategy, self.event, self.stop, threads, began_from(resume))
         self.trainer = self.built.trainer
         folder = self.open_run(resume)
         try:
@@ -70,7 +70,11 @@ class Session:
             try:
                 if resume is None:
                     run = Run.create(
-                        self.config, command=sys.argv, overrides=self.overrides, capture=self.capture, **self.birth()
+                        self.config,
+                        command=sys.argv,
+                        overrides=self.overrides,
+                        capture=self.capture,
+                        **facts_at_birth(self.built),
                     )
                 else:
                     run = Run.resume(
@@ -85,20 +89,6 @@ class Session:
         if isinstance(answer, OstinatoError):
             raise answer
         return answer
-
-    def birth(self) -> dict[str, Any]:
-        """What is known of the run before its first step, for `metadata.json`."""
-        data, origin = self.trainer.parts.data, self.built.origin
-        sources = [
-            {"name": name, "rows": s.receipt.rows, "used": s.receipt.used, "fingerprint": s.fingerprint}
-            for name, s in data.train.items()
-        ]
-        return {
-            "numerics": self.built.tier,
-            "data": {"plan": data.fingerprint, "identity": data.identity, "sources": sources},
-            "tokenizer": {"fingerprint": data.tokenizer.fingerprint},
-            "lineage": {"init_from": origin.lineage if origin else None, "reproduces": None, "sweep": None},
-        }
 
     def prepare(self, folder: Path, *, resumed: bool) -> None:
         """Checkpoints, hooks, the resumed state, the receipt; then the run is running."""

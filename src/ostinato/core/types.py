@@ -114,17 +114,34 @@ class Mean:
         return Mean(self.total + other.total, self.count + other.count)
 
 
+@dataclass(frozen=True)
+class Max:
+    """A metric of which the largest counts; -inf where there is none."""
+
+    value: Tensor | float
+
+
+@dataclass(frozen=True)
+class Min:
+    """A metric of which the smallest counts; inf where there is none."""
+
+    value: Tensor | float
+
+
+Metric = Mean | Max | Min
+
+
 @dataclass
 class LossOutput:
     """What `compute_loss` returns for one micro-batch: a sum over units already divided by `batch.totals`."""
 
     loss: Tensor
-    metrics: dict[str, Mean] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What one optimizer step did, in plain numbers. `grad_norm` is the norm before clipping."""
+    """What one step did, in plain numbers. `grad_norm` is the norm before clipping, of several updates the mean."""
 
     step: int
     loss: float
@@ -133,3 +150,4 @@ class StepOutput:
     learning_rate: float
     tokens: int
     seconds: float
+    skipped_updates: int = 0

@@ -33,16 +33,18 @@ class TokenBatch(Batch):
     trained: Tensor | None = None  # (N,) int64, flat indices of the trained labels, ascending
     row_tokens: np.ndarray | None = None  # (B,) trained labels of each row, on the host
     row_sequences: np.ndarray | None = None  # (B,) documents of each row with a trained label, on the host
+    sequence: Tensor | None = None  # (N,) int64, of which sequence each trained label is: 0, 1, ... S - 1 in row order
 
     def __post_init__(self) -> None:
         import torch
 
         if self.positions is None:
             self.positions = torch.arange(self.tokens.shape[1], device=self.tokens.device).repeat(len(self.tokens), 1)
-        if self.trained is None or self.row_tokens is None or self.row_sequences is None:
+        if self.trained is None or self.sequence is None or self.row_tokens is None or self.row_sequences is None:
             documents = None if self.documents is None else self.documents.cpu().numpy()
-            trained, self.row_tokens, self.row_sequences = count_trained(self.labels.cpu().numpy(), documents)
+            trained, sequence, self.row_tokens, self.row_sequences = count_trained(self.labels.cpu().numpy(), documents)
             self.trained = torch.from_numpy(trained).to(self.tokens.device)
+            self.sequence = torch.from_numpy(sequence).to(self.tokens.device)
 
     @staticmethod
     def of(
@@ -51,7 +53,7 @@ class TokenBatch(Batch):
         """From (B, T) int64 arrays, without copying those that are contiguous."""
         from torch import from_numpy
 
-        trained, row_tokens, row_sequences = count_trained(labels, documents)
+        trained, sequence, row_tokens, row_sequences = count_trained(labels, documents)
         return TokenBatch(
             from_numpy(np.ascontiguousarray(tokens)),
             from_numpy(np.ascontiguousarray(labels)),
@@ -60,7 +62,19 @@ class TokenBatch(Batch):
             from_numpy(trained),
             row_tokens,
             row_sequences,
+            from_numpy(sequence),
         )
+
+    @property
+    def sequences(self) -> int:
+        """S: documents with a trained label."""
+        assert self.row_sequences is not None
+        return int(self.row_sequences.sum())
+
+    def sum_by_sequence(self, values: Tensor) -> Tensor:
+        """(N,) numbers of the trained labels added up by sequence: (S,)."""
+        assert self.sequence is not None
+        return values.new_zeros(self.sequences).index_add(0, self.sequence, values)
 
     def counts(self) -> dict[str, int]:
         """tokens: trained labels; sequences: documents with at least one. Known on the host, whatever the device."""
@@ -73,7 +87,7 @@ class TokenBatch(Batch):
 
     def _rows(self, start: int, stop: int) -> TokenBatch:
         assert self.positions is not None and self.trained is not None
-        assert self.row_tokens is not None and self.row_sequences is not None
+        assert self.row_tokens is not None and self.row_sequences is not None and self.sequence is not None
         first, last = int(self.row_tokens[:start].sum()), int(self.row_tokens[:stop].sum())
         return replace(
             self,
@@ -84,19 +98,23 @@ class TokenBatch(Batch):
             trained=self.trained[first:last] - start * self.tokens.shape[1],
             row_tokens=self.row_tokens[start:stop],
             row_sequences=self.row_sequences[start:stop],
+            sequence=self.sequence[first:last] - int(self.row_sequences[:start].sum()),
         )
 
 
-def count_trained(labels: np.ndarray, documents: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Flat indices (N,) of the trained labels, and per row (B,) their number and that of the documents they are in."""
+def count_trained(
+    labels: np.ndarray, documents: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Flat indices (N,) of the trained labels and the number of each one's sequence (N,); per row (B,) the number of
+    its trained labels, and of the documents they are in."""
     rows, columns = labels.shape
     trained = np.flatnonzero(labels != IGNORE)
     row_of = trained // columns
-    row_tokens = np.bincount(row_of, minlength=rows)
-    if documents is None:
-        return trained, row_tokens, (row_tokens > 0).astype(np.int64)
     # A document is contiguous in its row, so a new one begins wherever row or document differs from the label before.
-    document_of = documents.reshape(-1)[trained]
     begins = np.ones(len(trained), dtype=bool)
-    begins[1:] = (row_of[1:] != row_of[:-1]) | (document_of[1:] != document_of[:-1])
-    return trained, row_tokens, np.bincount(row_of[begins], minlength=rows)
+    begins[1:] = row_of[1:] != row_of[:-1]
+    if documents is not None:
+        document_of = documents.reshape(-1)[trained]
+        begins[1:] |= document_of[1:] != document_of[:-1]
+    counts = np.bincount(row_of, minlength=rows), np.bincount(row_of[begins], minlength=rows)
+    return trained, np.cumsum(begins) - 1, *counts

@@ -71,3 +71,13 @@ def step_totals(strategy: Strategy, batches: list[Batch]) -> Totals:
     units = sorted(local)
     summed = strategy.gather(torch.tensor([local[unit] for unit in units], dtype=torch.int64)).sum(0)
     return Totals(dict(zip(units, summed.tolist(), strict=True)))
+
+
+def agreed_signal(strategy: Strategy, number: int, everywhere: bool) -> int:
+    """The stop signal that came, 0 if none: this process's own when it is alone, else what all ranks know of.
+
+    Ranks ask each other only where all of them come by (`everywhere`); elsewhere several ranks go on.
+    """
+    if strategy.world_size == 1:
+        return number
+    return int(strategy.gather(torch.tensor([number])).max()) if everywhere else 0

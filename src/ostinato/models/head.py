@@ -28,6 +28,7 @@ class TokenScores:
     log_probs: Tensor
     entropy: Tensor | None = None
     top1: Tensor | None = None  # (N,) bool: the label is the first maximum
+    values: Tensor | None = None  # of a model that also has a scalar head: its number where the label is predicted
 
 
 class HeadOptions(NamedTuple):

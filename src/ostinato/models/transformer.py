@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Set
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -31,8 +32,11 @@ class Transformer(nn.Module):
     `window` counts the keys a token sees, its own included. `max_positions` (null: the data's sequence_length) is the
     context of generation and the length of learned positions. `mlp_width` null: 4 x width, or 8/3 x width rounded up to
     a multiple of 64 when gated. Weights start normal with `init_std`, those that write to the residual stream divided
-    by sqrt(2 x layers) (GPT-2), norms at 1, biases at 0.
+    by sqrt(2 x layers) (GPT-2), norms at 1, biases at 0. `output` scalar: one number per token instead of log-probs, as
+    reward and value models give it; both: beside them. Algorithms that train such a model set it.
     """
+
+    heads = ("lm_head.weight", "score.weight")  # what models of other outputs have or lack
 
     def __init__(
         self,
@@ -71,6 +75,7 @@ class Transformer(nn.Module):
         logit_scale: float = 1.0,
         dropout: float = 0.0,
         init_std: float = 0.02,
+        output: Literal["tokens", "scalar", "both"] = "tokens",
     ) -> None:
         super().__init__()
         options = {name: value for name, value in locals().items() if name not in ("self", "inputs", "__class__")}
@@ -121,7 +126,9 @@ class Transformer(nn.Module):
             )
             self.rope = RopeTables(shape.head_width, facts)
         self.model = Decoder(inputs.vocab_size, self.max_positions if positions == "learned" else 0, shape)
-        self.lm_head = None if tied_embeddings else nn.Linear(width, inputs.vocab_size, bias=False)
+        self.score = None if output == "tokens" else nn.Linear(width, 1, bias=False)
+        headless = tied_embeddings or output == "scalar"
+        self.lm_head = None if headless else nn.Linear(width, inputs.vocab_size, bias=False)
 
     def forward(
         self,
@@ -140,34 +147,58 @@ class Transformer(nn.Module):
 
         tokens, positions, documents, labels (B, T); labels are shifted already. `documents` None: a row is one document
         that starts at column 0. `trained` (N,): flat indices of the trained labels, made from labels when None.
-        `last_only`: logits of the last column, (B, 1, V). `temperature` divides the logits of both.
+        `last_only`: logits of the last column, (B, 1, V). `temperature` divides the logits of both. With scalar output:
+        one number per token, (B, T) fp32, or at the columns `trained` alone, (N,).
         """
         if labels is not None and trained is None:
             trained = trained_indices(labels)
+        every = trained is None or trained.numel() == tokens.numel()
+        x = self.hidden(tokens, positions, documents, rows=None if every else trained, cache=cache, last_only=last_only)
+        if self.score is not None and self.options["output"] == "scalar":
+            return self._scalars(x if trained is None else x.flatten(0, -2))
+        if labels is None or trained is None:
+            return self._logits(x, self.output_weight, temperature)
+        x = x.reshape(-1, x.shape[-1])
+        scores = token_scores(
+            x,
+            self.output_weight,
+            labels.reshape(-1) if every else labels.reshape(-1).index_select(0, trained),
+            softcap=self.logit_softcap,
+            scale=self.logit_scale,
+            temperature=temperature,
+            want=frozenset(want) - {"values"},
+        )
+        return replace(scores, values=self._scalars(x)) if "values" in want else scores
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        documents: Tensor | None = None,
+        *,
+        rows: Tensor | None = None,
+        cache: Cache | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        """What the head reads, after the last norm: (B, T, D), or (N, D) at the flat indices `rows` (N,)."""
         x = self._embed(tokens, positions)
         context = self._context(tokens, positions, documents, cache)
-        if labels is not None and trained is not None and trained.numel() != labels.numel():
-            context.rows = trained
+        context.rows = rows
         for block in self.model.layers:
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, context, use_reentrant=False, preserve_rng_state=True)
             else:
                 x = block(x, context)
-        if last_only:
-            x = x[:, -1:]
-        x = self.model.norm(x)
-        head = self.lm_head or self.model.embed_tokens
-        if labels is None or trained is None:
-            return self._logits(x, head.weight, temperature)
-        return token_scores(
-            x.reshape(-1, x.shape[-1]),
-            head.weight,
-            labels.reshape(-1) if context.rows is None else labels.reshape(-1).index_select(0, trained),
-            softcap=self.logit_softcap,
-            scale=self.logit_scale,
-            temperature=temperature,
-            want=frozenset(want),
-        )
+        return self.model.norm(x[:, -1:] if last_only else x)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The head's weight, (V, D): its own, or the embedding's where they are tied."""
+        return (self.lm_head or self.model.embed_tokens).weight
+
+    def _scalars(self, x: Tensor) -> Tensor:
+        assert self.score is not None
+        return F.linear(x, self.score.weight).float().squeeze(-1)
 
     def _embed(self, tokens: Tensor, positions: Tensor | None) -> Tensor:
         x = self.model.embed_tokens(tokens)
@@ -240,6 +271,8 @@ class Transformer(nn.Module):
 
     def hf_config(self) -> dict[str, Any] | None:
         """config.json for transformers, where one of its classes is this very shape under the same names."""
+        if self.options["output"] != "tokens":
+            return None
         return llama_config(self.options, self.shape, self.inputs.vocab_size, self.max_positions)
 
     def config_dict(self) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from ostinato.core.config import Component, Config
-from ostinato.core.errors import UserError
+from ostinato.core.errors import RefusedError, UserError
 from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import ALGORITHMS, OPTIMIZERS, SCHEDULERS, STRATEGIES
 from ostinato.core.rules import describe_batch
@@ -19,7 +20,8 @@ from ostinato.data.loader import Loader
 from ostinato.distributed.strategy import Strategy
 from ostinato.training import numerics
 from ostinato.training.guards import LossGuard
-from ostinato.training.initialise import build_model, parameter_groups
+from ostinato.training.initialise import parameter_groups
+from ostinato.training.model_maker import ModelMaker, with_output
 from ostinato.training.trainer import BaseTrainer, Parts
 from ostinato.training.weights import Origin, find_weights, model_files
 
@@ -40,12 +42,15 @@ def open_strategy(config: Config) -> Strategy:
 def build(
     config: Config,
     strategy: Strategy,
-    *,
     event: Event = ignore_event,
     stop: StopFlag | None = None,
     threads: int | None = None,
+    began_from: Mapping[str, Any] | None = None,
 ) -> Built:
-    """Everything a run needs before its folder exists. Raises UserError for what the config asks in vain."""
+    """Everything a run needs before its folder exists. Raises UserError for what the config asks in vain.
+
+    `began_from`: the lineage that a resumed run recorded, so that it meets the very weights that it began from.
+    """
     config.check_ranks(strategy.world_size)
     if config.generation.remote is not None:
         raise UserError("generation.remote: sampling from a server is not built yet. Leave it null.")
@@ -53,30 +58,29 @@ def build(
     numerics.apply_tier(tier, config, strategy.device)
     numerics.set_threads(config.training.threads or threads)
 
-    origin = find_weights(config.model.init_from, config.experiment.output_root) if config.model.init_from else None
+    origin = find_origin(config, began_from)
     algorithm = ALGORITHMS.get(config.algorithm.name)
     prepare = functools.partial(
         open_data, config, algorithm.sample_format, tokenizer=inherited_tokenizer(config, origin)
     )
     data = main_first(strategy, prepare)
 
-    node, inputs = model_description(config, origin, data)
-    model = build_model(node, inputs, config.experiment.seed, strategy.device)
-    if origin is not None:
-        origin.load_into(model)
-    prepare_model(model, config)
-    model = strategy.wrap_model(model)
+    node, inputs = model_description(config, origin, data, algorithm.model_output)
+    models = algorithm.make_models(ModelMaker(config, node, inputs, strategy.device, origin), config.algorithm.options)
+    for trained in models.values():
+        prepare_model(trained, config)
+    strategy.wrap_model(nn.ModuleDict(models))
 
     optimizer = OPTIMIZERS.build(
         config.optimizer,
-        parameter_groups(model),
+        parameter_groups(models),
         config.training.learning_rate,
         numerics.optimizer_implementation(tier),
     )
     parts = Parts(
         config=config,
         strategy=strategy,
-        model=model,
+        models=models,
         optimizer=optimizer,
         data=data,
         open_loader=functools.partial(open_loader, config, strategy, data),
@@ -86,7 +90,7 @@ def build(
         stop=stop or StopFlag(),
     )
     trainer: BaseTrainer = ALGORITHMS.build(config.algorithm, parts)
-    return Built(trainer, tier, origin, model_files(config, node, model, inputs, data.tokenizer))
+    return Built(trainer, tier, origin, model_files(config, node, models["model"], inputs, data.tokenizer))
 
 
 def main_first(strategy: Strategy, make: Callable[[], Data]) -> Data:
@@ -117,20 +121,31 @@ def inherited_tokenizer(config: Config, origin: Origin | None) -> Any:
     return origin.tokenizer()
 
 
-def model_description(config: Config, origin: Origin | None, data: Data) -> tuple[Component, ModelInputs]:
+def find_origin(config: Config, began_from: Mapping[str, Any] | None) -> Origin | None:
+    """Where the weights to start from are; for a resumed run where they were, even if newer ones came since."""
+    if config.model.init_from is None:
+        return None
+    recorded = began_from or {}
+    origin = find_weights(config.model.init_from, config.experiment.output_root, recorded.get("step"))
+    if recorded.get("checkpoint") not in (None, origin.lineage.get("checkpoint")):
+        raise RefusedError(f"model.init_from: {config.model.init_from} is no longer what this run began from.")
+    return origin
+
+
+def model_description(config: Config, origin: Origin | None, data: Data, output: str) -> tuple[Component, ModelInputs]:
     """The model's node, and what it is told: as in the config, else as in the run that it starts from."""
+    node: Component = config.model
     inputs = ModelInputs(data.tokenizer.vocab_size, config.data.sequence_length)
-    if config.model.name is not None:
-        return config.model, inputs
-    if origin is None:
-        raise UserError("model.name: missing. Name a model, or start from one with model.init_from.")
-    node, inputs = origin.model
-    if inputs.vocab_size < data.tokenizer.vocab_size:
-        raise UserError(
-            f"tokenizer: {data.tokenizer.vocab_size} tokens, but the model of {config.model.init_from} "
-            f"has {inputs.vocab_size}. Leave tokenizer out to use that model's own."
-        )
-    return node, inputs
+    if node.name is None:
+        if origin is None:
+            raise UserError("model.name: missing. Name a model, or start from one with model.init_from.")
+        node, inputs = origin.model
+        if inputs.vocab_size < data.tokenizer.vocab_size:
+            raise UserError(
+                f"tokenizer: {data.tokenizer.vocab_size} tokens, but the model of {config.model.init_from} "
+                f"has {inputs.vocab_size}. Leave tokenizer out to use that model's own."
+            )
+    return with_output(node, output), inputs
 
 
 def prepare_model(model: Any, config: Config) -> None:
@@ -170,7 +185,7 @@ def learning_rate(config: Config) -> Callable[[int], float]:
 def describe(trainer: BaseTrainer, tier: str) -> list[str]:
     """The lines printed at the start: model, batch, numerics."""
     config, strategy = trainer.config, trainer.strategy
-    parameters = sum(p.numel() for p in trainer.model.parameters())
+    parameters = sum(p.numel() for model in trainer.parts.models.values() for p in model.parameters())
     name = config.model.name or config.model.init_from
     return [
         f"model      {name}, {parameters:,} parameters, {config.training.mixed_precision}, {strategy.device}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from torch import nn
 
@@ -14,6 +14,9 @@ WINDOW = 128
 SPIKE_DEVIATIONS = 6.0
 MOST_SKIPPED_IN_A_ROW = 10
 MOST_REWINDS = 3
+
+
+Named = Iterable[tuple[str, nn.Parameter]]
 
 
 class NotFinite(OstinatoError):
@@ -37,10 +40,10 @@ class LossGuard:
         self.skipped_in_a_row = 0
         self.rewinds = 0
 
-    def allows(self, step: int, loss: float, norm: float, losses: Sequence[float], model: nn.Module) -> bool:
+    def allows(self, step: int, loss: float, norm: float, losses: Sequence[float], named: Named) -> bool:
         """True: update. False: leave parameters and moments untouched. Raises NotFinite or Rewind."""
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            self._not_finite(step, loss, norm, losses, model)
+            self._not_finite(step, loss, norm, losses, named)
             return False
         spike = self._is_spike(loss)
         if spike:
@@ -64,11 +67,10 @@ class LossGuard:
         deviation = 1.4826 * statistics.median(abs(value - median) for value in self.window)
         return loss > median + SPIKE_DEVIATIONS * max(deviation, 1e-8)
 
-    def _not_finite(self, step: int, loss: float, norm: float, losses: Sequence[float], model: nn.Module) -> None:
+    def _not_finite(self, step: int, loss: float, norm: float, losses: Sequence[float], named: Named) -> None:
         bad_batch = next((m for m, value in enumerate(losses) if not math.isfinite(value)), None)
         where = f"micro-batch {bad_batch}" if bad_batch is not None else "the gradients"
-        named = ((n, p.grad) for n, p in model.named_parameters() if p.grad is not None)
-        parameter = next((n for n, grad in named if not grad.isfinite().all()), "none")
+        parameter = next((n for n, p in named if p.grad is not None and not p.grad.isfinite().all()), "none")
         text = (
             f"step {step}: loss {loss:.6g}, gradient norm {norm:.6g}: not finite in {where}; "
             f"first bad parameter: {parameter}."

@@ -34,6 +34,7 @@ class RecordStep:
             "grad_norm": output.grad_norm,
             "learning_rate": output.learning_rate,
             "tokens": output.tokens,
+            "skipped_updates": output.skipped_updates,
             "data": trainer.step_data.data if trainer.step_data else "",
             "perf": perf,
         }

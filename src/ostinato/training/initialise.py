@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -43,11 +44,15 @@ def draw_parameters(model: Any, seed: int) -> None:
         parameter.copy_(value)
 
 
-def parameter_groups(model: nn.Module) -> list[dict[str, object]]:
-    """Trainable parameters in two groups: `matrix` (two dimensions or more, weight decay applies) and `other`."""
+def parameter_groups(models: Mapping[str, nn.Module]) -> list[dict[str, object]]:
+    """Trainable parameters of each model in two groups: `matrix` (two dimensions or more, weight decay applies) and
+    `other`. Names are those in the model; beside the one called `model`, a model's name stands before them."""
     groups = []
-    for role, wanted in (("matrix", True), ("other", False)):
-        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad and (p.dim() >= 2) is wanted]
-        if named:
-            groups.append({"params": [p for _, p in named], "names": [n for n, _ in named], "role": role})
+    for label, model in models.items():
+        prefix = "" if label == "model" else f"{label}."
+        for role, wanted in (("matrix", True), ("other", False)):
+            named = [(n, p) for n, p in model.named_parameters() if p.requires_grad and (p.dim() >= 2) is wanted]
+            if named:
+                names = [prefix + n for n, _ in named]
+                groups.append({"params": [p for _, p in named], "names": names, "role": role, "model": label})
     return groups

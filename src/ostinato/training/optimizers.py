@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
+from torch import nn
 from torch.optim import SGD, AdamW, Muon, Optimizer
 
 from ostinato.core.registry import OPTIMIZERS
@@ -23,6 +24,11 @@ def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
     """Write the rate of the coming update into every group."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get("lr_scale", 1.0)
+
+
+def named_parameters(optimizer: Optimizer) -> list[tuple[str, nn.Parameter]]:
+    """(name, parameter) in the order of the groups, which carry their names."""
+    return [pair for group in optimizer.param_groups for pair in zip(group["names"], group["params"], strict=True)]
 
 
 @OPTIMIZERS.register("adamw")
@@ -91,7 +97,7 @@ def muon(
     weight_decay: float = 0.1,
     betas: tuple[float, float] = (0.9, 0.95),
     eps: float = 1e-8,
-    adamw_names: tuple[str, ...] = ("embed", "head", "lm_head"),
+    adamw_names: tuple[str, ...] = ("embed", "head", "lm_head", "score"),
 ) -> Optimizer:
     """Muon (Jordan et al. 2024; arXiv:2502.16982) for hidden matrices, AdamW for everything else.
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from ostinato.core.config import Config
 from ostinato.core.stopping import StopFlag
+from ostinato.core.types import Totals
 from ostinato.data.build import Data
 from ostinato.data.loader import Loader
 from ostinato.distributed.strategy import Strategy
@@ -27,7 +28,7 @@ class Parts:
 
     config: Config
     strategy: Strategy
-    model: nn.Module
+    models: dict[str, nn.Module]  # what is trained: `model`, which the run is for, and others beside it
     optimizer: torch.optim.Optimizer
     data: Data
     open_loader: Callable[[list[tuple[int, int]]], Loader]  # given the plan's skips
@@ -36,3 +37,4 @@ class Parts:
     guard: LossGuard
     stop: StopFlag = field(default_factory=StopFlag)
     saver: Saver | None = None
+    validation_totals: Totals | None = None  # the units of the held-out data, once they were counted

@@ -80,12 +80,12 @@ class Saver:
 
     def rewind(self, trainer: BaseTrainer) -> None:
         """Back to the last checkpoint, and read on behind the offending step."""
-        offending = trainer.global_step + 1
+        offending, read = trainer.global_step + 1, trainer.plan_read
         self.checkpoints.wait()
         back_to = self.load(trainer)
         if back_to == 0:
             raise OstinatoError(f"step {offending}: the loss jumped, and there is no checkpoint to rewind to.")
-        trainer.plan_skips = [*trainer.plan_skips, (back_to + 1, offending - back_to)]
+        trainer.plan_skips = [*trainer.plan_skips, (trainer.plan_step + 1, read - trainer.plan_step)]
         if trainer.strategy.is_main:
             self.checkpoints.put_aside_after(back_to)
             self.checkpoints.event("rewound", back_to, offending_step=offending)

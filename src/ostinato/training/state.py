@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ostinato.core.errors import RefusedError
 from ostinato.training.checkpoint import host_copy, load_into, read_tensors
+from ostinato.training.optimizers import named_parameters
 
 if TYPE_CHECKING:
     from ostinato.training.trainer import BaseTrainer
@@ -29,6 +30,8 @@ def collect(trainer: BaseTrainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     plain: dict[str, Any] = {}
     store(optimizer_state(trainer.optimizer), "optimizer", tensors, plain.setdefault("optimizer", {}))
     store(trainer.state(), "algorithm", tensors, plain.setdefault("algorithm", {}))
+    for label, model in beside(trainer).items():
+        store(named_weights(model), f"algorithm/models/{label}", tensors, {})
     for hook in trainer.stateful():
         store(
             hook.state(),
@@ -36,7 +39,7 @@ def collect(trainer: BaseTrainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors,
             plain.setdefault("hooks", {}).setdefault(hook.name, {}),
         )
-    plain["plan"] = {"skips": [list(skip) for skip in trainer.plan_skips]}
+    plain["plan"] = {"step": trainer.plan_step, "skips": [list(skip) for skip in trainer.plan_skips]}
     return tensors, plain
 
 
@@ -46,7 +49,9 @@ def restore(trainer: BaseTrainer, folder: Path, manifest: Mapping[str, Any]) -> 
     load_into(named_weights(trainer.model), read_tensors(folder, manifest, "model/"), str(folder))
     load_optimizer(trainer.optimizer, read_tensors(folder, manifest, "optimizer/"), state.get("optimizer", {}))
     rest = read_tensors(folder, manifest, "algorithm/")
-    own = {name: tensor for name, tensor in rest.items() if not name.startswith("hooks/")}
+    own = {name: tensor for name, tensor in rest.items() if not name.startswith(("hooks/", "models/"))}
+    for label, model in beside(trainer).items():
+        load_into(named_weights(model), read_tensors(folder, manifest, f"algorithm/models/{label}/"), str(folder))
     trainer.load_state({**state["algorithm"], **own})
     for hook in trainer.stateful():
         prefix = f"hooks/{hook.name}/"
@@ -54,6 +59,12 @@ def restore(trainer: BaseTrainer, folder: Path, manifest: Mapping[str, Any]) -> 
         hook.load_state({**state.get("hooks", {}).get(hook.name, {}), **tensors})
     trainer.plan_skips = [(int(first), int(count)) for first, count in state["plan"]["skips"]]
     trainer.global_step = manifest["step"]
+    trainer.plan_step = state["plan"].get("step", manifest["step"])
+
+
+def beside(trainer: BaseTrainer) -> dict[str, nn.Module]:
+    """The models that are trained besides the one that the run is for."""
+    return {label: model for label, model in trainer.parts.models.items() if label != "model"}
 
 
 def store(values: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
@@ -65,16 +76,11 @@ def store(values: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor], pl
             plain[name] = value
 
 
-def parameter_names(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
-    """(name, parameter) in the order of the groups, which carry their names."""
-    return [pair for group in optimizer.param_groups for pair in zip(group["names"], group["params"], strict=True)]
-
-
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """State by parameter name and field, e.g. {"model.norm.weight/exp_avg": ...}."""
     return {
         f"{name}/{field}": value
-        for name, parameter in parameter_names(optimizer)
+        for name, parameter in named_parameters(optimizer)
         for field, value in optimizer.state.get(parameter, {}).items()
     }
 
@@ -86,7 +92,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
         for path, value in source.items():
             name, _, field = path.rpartition("/")
             state.setdefault(name, {})[field] = value
-    names = [name for name, _ in parameter_names(optimizer)]
+    names = [name for name, _ in named_parameters(optimizer)]
     if unknown := sorted(set(state) - set(names)):
         raise RefusedError(f"the checkpoint holds optimizer state of unknown parameters: {', '.join(unknown[:5])}")
     whole = optimizer.state_dict()

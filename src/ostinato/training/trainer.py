@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, ClassVar
 
 import torch
+from torch import nn
 
 from ostinato.core import seeding
 from ostinato.core.errors import OstinatoError
 from ostinato.core.stopping import StopRequested
-from ostinato.core.types import Batch, LossOutput, StepOutput, Totals
+from ostinato.core.types import Batch, LossOutput, StepOutput
 from ostinato.data.formats import SampleFormat
 from ostinato.data.loader import StepData
 from ostinato.data.windows import Windows
-from ostinato.distributed.strategy import step_totals
+from ostinato.distributed.strategy import agreed_signal, step_totals
 from ostinato.training.guards import Rewind
-from ostinato.training.metrics import add_up
-from ostinato.training.optimizers import set_learning_rate
+from ostinato.training.metrics import StepMetrics, add_up, combined
+from ostinato.training.model_maker import ModelMaker
+from ostinato.training.optimizers import named_parameters, set_learning_rate
 from ostinato.training.parts import Parts
 from ostinato.training.saver import Saver
 from ostinato.training.validation import validate
@@ -29,33 +31,39 @@ Hook = Callable[["BaseTrainer", StepOutput], None]
 
 
 class BaseTrainer(ABC):
-    """Subclass it, set `sample_format`, implement `compute_loss`.
+    """Subclass it, set `sample_format`, implement `compute_loss`. Example:
 
-    Example:
-        @ALGORITHMS.register("pretrain")
-        class Pretrain(BaseTrainer):
-            sample_format = Windows
-            def compute_loss(self, batch):
-                scores = self.model(batch.tokens, batch.positions, batch.documents, labels=batch.labels)
-                return LossOutput(-scores.log_probs.sum() / batch.totals.tokens)
+    @ALGORITHMS.register("pretrain")
+    class Pretrain(BaseTrainer):
+        def compute_loss(self, batch):
+            scores = self.model(batch.tokens, batch.positions, batch.documents, labels=batch.labels)
+            return LossOutput(-scores.log_probs.sum() / batch.totals.tokens)
     """
 
     sample_format: ClassVar[type[SampleFormat]] = Windows
+    model_output: ClassVar[str] = "tokens"  # or scalar (one number per token), or both
+    empty_updates: ClassVar[bool] = False  # an update without any unit is skipped; False: it is an error
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
-        self.config, self.strategy, self.model = parts.config, parts.strategy, parts.model
+        self.config, self.strategy, self.model = parts.config, parts.strategy, parts.models["model"]
         self.optimizer, self.tokenizer = parts.optimizer, parts.data.tokenizer
-        self.seed: int = parts.config.experiment.seed
-        self.total_steps: int = parts.config.training.total_steps
-        self.global_step = 0  # steps done; steps count from 1
+        self.seed, self.total_steps = parts.config.experiment.seed, parts.config.training.total_steps
+        self.global_step, self.plan_step = 0, 0  # steps done, and steps of the data plan that went into them
+        self.plan_read = 0  # those read, for the step under way too
         self.step_data: StepData | None = None
+        self._plan: Iterator[StepData] = iter(())
+        self._started = time.perf_counter()
         self.plan_skips: list[tuple[int, int]] = []
-        self.perf: dict[str, float] = {}
+        self.perf: dict[str, float] = {}  # of the step that is under way
         self._hooks: list[tuple[Hook, int]] = []
-        self.validation_totals: Totals | None = None
 
     # ---- what an algorithm defines
+
+    @classmethod
+    def make_models(cls, make: ModelMaker, options: Mapping[str, Any]) -> dict[str, nn.Module]:
+        """The models to train: `model`, which the run is for, and others beside it, such as a critic."""
+        return {"model": make()}
 
     @abstractmethod
     def compute_loss(self, batch: Any) -> LossOutput:
@@ -91,33 +99,39 @@ class BaseTrainer(ABC):
                 self.saver.rewind(self)
 
     def _run(self) -> None:
-        self.model.train()
+        for model in self.parts.models.values():
+            model.train()
         with closing(self.parts.open_loader(self.plan_skips)) as loader:
-            steps = loader.steps(self.global_step + 1)
+            self._plan, self.plan_read = loader.steps(self.plan_step + 1), self.plan_step
             while self.global_step < self.total_steps:
-                started = time.perf_counter()
-                self.step_data = next(steps)
-                waited = time.perf_counter() - started
-                output = self.training_step(self.step_data)
-                self.global_step = output.step
-                self.perf = {"seconds": time.perf_counter() - started, "data_wait_seconds": waited}
+                self.perf, self._started = {"data_wait_seconds": 0.0}, time.perf_counter()
+                output = self.training_step(self.next_data())
+                self.global_step, self.plan_step = output.step, self.plan_read
+                self.perf["seconds"] = time.perf_counter() - self._started
                 for hook, every in self._hooks:
                     if self.global_step == self.total_steps or (every and self.global_step % every == 0):
                         hook(self, output)
                 self.poll(everywhere=True)
 
+    def next_data(self) -> StepData:
+        """This rank's share of the next step of the data plan; a training step may ask for more than one."""
+        started = time.perf_counter()
+        self.step_data, self.plan_read = next(self._plan), self.plan_read + 1
+        self.perf["data_wait_seconds"] += time.perf_counter() - started
+        return self.step_data
+
     def training_step(self, data: StepData) -> StepOutput:
         """One step: prepare once, then one update. An algorithm with several updates per rollout overrides this."""
-        batches = [batch.to(self.strategy.device) for batch in data.micro_batches]
         with torch.no_grad(), self.parts.autocast():
-            batches = self.prepare_step(batches)
-        return self.optimize(batches)
+            batches = self.prepare_step([batch.to(self.strategy.device) for batch in data.micro_batches])
+        return self.finish_step([self.update(batches)])
 
-    def optimize(self, batches: Sequence[Batch]) -> StepOutput:
+    def update(self, batches: Sequence[Batch]) -> StepMetrics:
         """One update: micro-batches forward and backward, clip, check, step."""
-        started = time.perf_counter()
         step = self.global_step + 1
         totals = step_totals(self.strategy, list(batches))
+        if not any(totals.values()) and self.empty_updates:
+            return StepMetrics(0.0, {}, [], [0.0], skipped=1)
         if not any(totals.values()):
             raise OstinatoError(f"step {step}: no trained unit in the whole step ({totals}). Check the data's masks.")
         outputs = []
@@ -129,33 +143,34 @@ class BaseTrainer(ABC):
             self.strategy.backward(output.loss, last=index == len(batches) - 1)
             outputs.append(LossOutput(output.loss.detach(), output.metrics))
             self.poll()
-        norm = self.strategy.clip_grad_norm(self.model.parameters(), self.config.training.max_grad_norm)
+        named = named_parameters(self.optimizer)
+        norm = self.strategy.clip_grad_norm([p for _, p in named], self.config.training.max_grad_norm)
         sums = add_up(self.strategy, outputs, [norm])
-        learning_rate = self.parts.learning_rate_at(step)
-        if self.parts.guard.allows(step, sums.loss, sums.extra[0], sums.losses, self.model):
-            set_learning_rate(self.optimizer, learning_rate)
+        sums.tokens = totals.get("tokens", 0)
+        if self.parts.guard.allows(step, sums.loss, sums.extra[0], sums.losses, named):
+            set_learning_rate(self.optimizer, self.parts.learning_rate_at(step))
             self.optimizer.step()
+        else:
+            sums.skipped = 1
         self.optimizer.zero_grad(set_to_none=True)
-        metrics = self.derive({"loss": sums.loss, **sums.metrics})
-        seconds = time.perf_counter() - started
-        return StepOutput(
-            step, metrics.pop("loss"), metrics, sums.extra[0], learning_rate, totals.get("tokens", 0), seconds
-        )
+        return sums
+
+    def finish_step(self, updates: Sequence[StepMetrics], more: Sequence[StepMetrics] = ()) -> StepOutput:
+        """The record of a step of one or more updates, with the metrics of what went before them (`more`)."""
+        whole, step = combined(updates, more), self.global_step + 1
+        metrics = self.derive({"loss": whole.loss, **whole.metrics})
+        rate, seconds = self.parts.learning_rate_at(step), time.perf_counter() - self._started
+        loss, norm = metrics.pop("loss"), whole.extra[0]
+        return StepOutput(step, loss, metrics, norm, rate, whole.tokens, seconds, whole.skipped)
 
     def evaluate(self) -> dict[str, float]:
         """Exact held-out metrics, `validation/loss` and the rest; empty when no data is held out."""
-        if self.parts.data.validation is None:
-            return {}
-        return {f"validation/{name}": value for name, value in validate(self).items()}
+        found = {} if self.parts.data.validation is None else validate(self)
+        return {f"validation/{name}": value for name, value in found.items()}
 
     def poll(self, *, everywhere: bool = False) -> None:
         """Raise StopRequested if a stop signal came; several ranks agree at a step's end (`everywhere`)."""
-        number = self.parts.stop.number
-        if self.strategy.world_size > 1:
-            if not everywhere:
-                return
-            number = int(self.strategy.gather(torch.tensor([number])).max())
-        if number:
+        if number := agreed_signal(self.strategy, self.parts.stop.number, everywhere):
             self.optimizer.zero_grad(set_to_none=True)
             raise StopRequested(number)
 

@@ -27,15 +27,15 @@ def validation_batches(trainer: BaseTrainer) -> Iterator[Batch]:
 @torch.no_grad()
 def validate(trainer: BaseTrainer) -> dict[str, float]:
     """`loss` and the algorithm's metrics over all held-out samples."""
-    if trainer.validation_totals is None:  # the data does not change: counted once, without the model
-        trainer.validation_totals = step_totals(trainer.strategy, list(validation_batches(trainer)))
+    if trainer.parts.validation_totals is None:  # the data does not change: counted once, without the model
+        trainer.parts.validation_totals = step_totals(trainer.strategy, list(validation_batches(trainer)))
     outputs: list[Any] = []
     trainer.model.eval()
     try:
         for batch in validation_batches(trainer):
             with trainer.parts.autocast():
                 (prepared,) = trainer.prepare_step([batch.to(trainer.strategy.device)])
-                prepared.totals = trainer.validation_totals
+                prepared.totals = trainer.parts.validation_totals
                 outputs.append(trainer.compute_loss(prepared))
             trainer.poll()
     finally:

@@ -55,13 +55,21 @@ class Origin:
         return Tokenizer.load(self.folder)
 
     def load_into(self, model: nn.Module) -> None:
-        """Fill a model's weights, names and shapes checked."""
+        """Fill a model's weights, names and shapes checked. Only the head may differ: `model.heads` names the weights
+        that stay as they were drawn, or are left out, where the other model has another kind of output."""
         files = sorted(self.folder.glob("*.safetensors"))
-        load_into(named_weights(model), {n: t for file in files for n, t in load_file(file).items()}, str(self.folder))
+        found = {n: t for file in files for n, t in load_file(file).items()}
+        wanted = named_weights(model)
+        heads = [name for name in getattr(model, "heads", ()) if (name in found) is not (name in wanted)]
+        kept = {name: weight for name, weight in wanted.items() if name not in heads}
+        load_into(kept, {name: tensor for name, tensor in found.items() if name not in heads}, str(self.folder))
 
 
-def find_weights(init_from: str, root: Path) -> Origin:
-    """`run:NAME[@step]` below `root`, or a folder: a run's, a checkpoint's, or one with config.json and safetensors."""
+def find_weights(init_from: str, root: Path, recorded_step: int | None = None) -> Origin:
+    """`run:NAME[@step]` below `root`, or a folder: a run's, a checkpoint's, or one with config.json and safetensors.
+
+    Of a run without @step it is the newest good checkpoint, or the one of `recorded_step`.
+    """
     if init_from.startswith("hub:"):
         raise UserError(f"model.init_from: {init_from}: hubs are not built yet. Use run:NAME[@step] or a folder.")
     name, _, step = (
@@ -71,7 +79,7 @@ def find_weights(init_from: str, root: Path) -> Origin:
     if not folder.is_dir():
         raise UserError(f"model.init_from: {init_from}: no such folder: {folder}.")
     if (folder / "checkpoints").is_dir():
-        return from_run(folder, int(step) if step else None)
+        return from_run(folder, int(step) if step else recorded_step)
     if (folder / "manifest.json").is_file():
         manifests.verify_files(folder, manifests.read_checkpoint(folder))
         return Origin(folder / "model", {"folder": str(folder)})

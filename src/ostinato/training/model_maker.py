@@ -1,0 +1,41 @@
+"""The models an algorithm trains: one as a rule; PPO's critic beside its policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from ostinato.core.config import Component, Config
+from ostinato.core.errors import UserError
+from ostinato.core.inputs import ModelInputs
+from ostinato.training.initialise import build_model
+from ostinato.training.weights import Origin, find_weights
+
+
+def with_output(node: Component, output: str) -> Component:
+    """The node of the same model with another kind of output: `tokens`, `scalar` or `both`."""
+    if node.options.get("output", "tokens") == output:
+        return node
+    if "output" not in node.options:
+        raise UserError(f"model.name: {node.name} has no option `output`; this algorithm needs a model with {output}.")
+    return replace(node, options={**node.options, "output": output})
+
+
+class ModelMaker:
+    """`make()` is the config's model, from its origin's weights if it has one, on this rank's device."""
+
+    def __init__(
+        self, config: Config, node: Component, inputs: ModelInputs, device: torch.device, origin: Origin | None
+    ) -> None:
+        self.config, self.node, self.inputs, self.device, self.origin = config, node, inputs, device, origin
+
+    def __call__(self, output: str | None = None, init_from: str | None = None) -> nn.Module:
+        """The model, if need be with another `output` or with the weights of another run or folder of its shape."""
+        node = self.node if output is None else with_output(self.node, output)
+        origin = find_weights(init_from, self.config.experiment.output_root) if init_from else self.origin
+        model = build_model(node, self.inputs, self.config.experiment.seed, self.device)
+        if origin is not None:
+            origin.load_into(model)
+        return model
