@@ -1,4 +1,4 @@
-"""CISPO (MiniMax 2025, arXiv:2506.13585, equation 4): clipped weights on REINFORCE, so that no token is left out."""
+"""CISPO (MiniMax 2025, arXiv:2506.13585): clipped weights on REINFORCE, so that no token is left out."""
 
 from torch import Tensor
 
@@ -14,7 +14,9 @@ def cispo(
     The bounds are ratios themselves: a paper's 1 + e is written out, 5.0 means five, ratio_min 0.0 is no lower bound.
     """
     if ratio_max <= 1.0:
-        raise ValueError(f"ratio_max is a ratio itself and must be above 1, not {ratio_max}: a paper's 1 + e, written out")
+        raise ValueError(
+            f"ratio_max is a ratio itself and must be above 1, not {ratio_max}: a paper's 1 + e, written out"
+        )
     if not 0.0 <= ratio_min <= 1.0:
         raise ValueError(f"ratio_min is a ratio itself and must lie in [0, 1], not {ratio_min}")
     return -ratio.detach().clamp(ratio_min, ratio_max) * advantages * log_probs

@@ -6,6 +6,7 @@ N trained tokens, S sequences.
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from ostinato.losses.aggregate import sum_by_sequence
@@ -30,7 +31,7 @@ def policy_ratio(
     if level != "token":
         total = sum_by_sequence(log_ratio, sequence, sequences)
         if level == "sequence_mean":
-            total = total / sequence.bincount(minlength=sequences)
+            total = total / sum_by_sequence(torch.ones_like(log_ratio), sequence, sequences)
         elif level != "sequence_sum":
             raise ValueError(f"level: {level!r} is none of token, sequence_mean, sequence_sum")
         log_ratio = total[sequence]

@@ -19,7 +19,7 @@ def ppo_clip(
     """max(-A r, -A clip(r, 1 - clip_ratio, 1 + clip_ratio_high)); (N,), (N,), (N,) -> (N,). log_probs are not read.
 
     `clip_ratio_high` null: clip_ratio; higher of the two in DAPO (arXiv:2503.14476). `dual_clip` c > 1: where A < 0 no
-    more than -A c, so that a large ratio does not count without bound (arXiv:1912.09729, equation 5).
+    more than -A c, so that a large ratio does not count without bound (arXiv:1912.09729).
     """
     high = clip_ratio if clip_ratio_high is None else clip_ratio_high
     if not 0.0 <= clip_ratio <= 1.0 or high < 0.0:

@@ -12,14 +12,14 @@ EPSILON = 1e-8
 class Moments(NamedTuple):
     """Scalars, fp64: how many numbers, their mean, and the sum of their squared distances from it."""
 
-    count: Tensor
+    numbers: Tensor
     mean: Tensor
     squares: Tensor
 
     @property
     def variance(self) -> Tensor:
         """With N - 1; 0 of fewer than two numbers."""
-        return self.squares / (self.count - 1).clamp(min=1)
+        return self.squares / (self.numbers - 1).clamp(min=1)
 
 
 def moments(values: Tensor) -> Moments:
@@ -34,9 +34,9 @@ def merge(parts: Iterable[Moments]) -> Moments:
     """Those of all parts together, added up in their order (Chan, Golub, LeVeque 1979)."""
     first, *others = parts
     for other in others:
-        count = first.count + other.count
-        share, distance = other.count / count.clamp(min=1), other.mean - first.mean
-        squares = first.squares + other.squares + distance.square() * first.count * share
+        count = first.numbers + other.numbers
+        share, distance = other.numbers / count.clamp(min=1), other.mean - first.mean
+        squares = first.squares + other.squares + distance.square() * first.numbers * share
         first = Moments(count, first.mean + distance * share, squares)
     return first
 
