@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import groupby
 
-import numpy as np
-
-from ostinato.data.batches import IGNORE, PADDING, TokenBatch
+from ostinato.data.batches import TokenBatch
 from ostinato.data.encoding import RowEncoder, TrainedTokens
 from ostinato.data.formats import DataOptions, SampleFormat
-from ostinato.data.packing import WIDTH_MULTIPLE, one_a_row, pack, padded_width, placements
+from ostinato.data.packing import one_a_row, pack
 from ostinato.data.row_preparation import prepare_rows
 from ostinato.data.row_samples import RowSamples
 from ostinato.data.rows import Message
 from ostinato.data.source import Source
+from ostinato.data.token_rows import empty_row, fitting_width, lay_out
 
 
 class Conversations(SampleFormat):
@@ -40,30 +39,12 @@ class Conversations(SampleFormat):
 
     def collate(self, rows: Sequence[Sequence[TrainedTokens]]) -> TokenBatch:
         """(R, T) arrays: T is the sequence length where rows are packed, else that of the longest, rounded up."""
-        lengths = [[len(item.ids) for item in row] for row in rows]
-        longest = max(map(sum, lengths))
-        width = self.options.sequence_length if self.options.packing else padded_width(longest, self._limit)
-        where, positions_of, documents_of = placements(lengths, width)
-        ids = np.concatenate([item.ids for row in rows for item in row])
-        trained = np.concatenate([item.trained for row in rows for item in row])
-
-        tokens = np.full(len(rows) * width, self._pad, dtype=np.int64)
-        labels = np.full(len(rows) * width, IGNORE, dtype=np.int64)
-        positions = np.zeros(len(rows) * width, dtype=np.int64)
-        documents = np.full(len(rows) * width, PADDING, dtype=np.int64)
-        tokens[where], positions[where], documents[where] = ids, positions_of, documents_of
-        # A trained token is the label of the column before it; a document's first token (position 0) is nobody's.
-        labelled = np.flatnonzero(trained & (positions_of > 0))
-        labels[where[labelled] - 1] = ids[labelled]
-        shape = (len(rows), width)
-        packed = documents.reshape(shape) if self.options.packing else None
-        return TokenBatch.of(tokens.reshape(shape), labels.reshape(shape), positions.reshape(shape), packed)
+        width = self._limit if self.options.packing else fitting_width(rows, self._limit)
+        return lay_out(rows, width, self._pad, packed=self.options.packing)
 
     def empty(self) -> TokenBatch:
         """One narrow row of padding."""
-        shape = (1, self._limit if self._limit < WIDTH_MULTIPLE else WIDTH_MULTIPLE)
-        documents = np.full(shape, PADDING, dtype=np.int64) if self.options.packing else None
-        return TokenBatch.of(np.full(shape, self._pad), np.full(shape, IGNORE), np.zeros(shape, np.int64), documents)
+        return empty_row(self._pad, self._limit, packed=self.options.packing)
 
     def describe(self, item: TrainedTokens) -> str:
         """The text, special tokens too, with ⟦...⟧ around what is trained on."""

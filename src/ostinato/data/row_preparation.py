@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ostinato.core.errors import UserError
-from ostinato.data.encoding import Encoded, RowEncoder
+from ostinato.data.encoding import Encoded, RowEncoder, TrainedTokens
 from ostinato.data.formats import DataOptions
 from ostinato.data.rows import RowError
 from ostinato.data.source import Row, Source
@@ -27,6 +27,33 @@ class Outcome:
     dropped: dict[str, list[int]] = field(default_factory=dict)
     cut: list[int] = field(default_factory=list)
     remarks: dict[str, list[int]] = field(default_factory=dict)
+    numbers: list[float] = field(default_factory=list)
+    """Of each used row, the number that its format keeps beside its tokens; empty where it keeps none."""
+
+
+class EmptyResponse(RowError):
+    """A row whose response says nothing, which `data.on_empty: drop` leaves out."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a format makes of a row: rows that are encoded to a document each, and a number to keep beside them."""
+
+    rows: Sequence[Row]
+    number: float | None = None
+    remarks: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a format reads rows. `kind` names it in the cache; `check` raises RowError for documents that do not fit."""
+
+    kind: str
+    parts_of: Callable[[Row], Parts]
+    check: Callable[[Sequence[Encoded]], None] = lambda documents: None
+
+
+CONVERSATIONS = Reading("conversations", lambda row: Parts([row]))
 
 
 class UnusableRows(UserError):
@@ -39,11 +66,11 @@ class UnusableRows(UserError):
         super().__init__("\n".join([head, *shown, *rest, *remedies]))
 
 
-def prepare_rows(source: Source, options: DataOptions) -> TokenShards:
+def prepare_rows(source: Source, options: DataOptions, reading: Reading = CONVERSATIONS) -> TokenShards:
     """The shards of a source, from the cache where they are; `notes` is an Outcome. Raises UnusableRows."""
     tokenizer = options.tokenizer
     identity = {
-        "kind": "conversations",
+        "kind": reading.kind,
         "encoding": VERSION,
         "source": source.fingerprint,
         "tokenizer": tokenizer.fingerprint,
@@ -52,15 +79,15 @@ def prepare_rows(source: Source, options: DataOptions) -> TokenShards:
         "overlong": options.overlong,
         "on_empty": options.on_empty,
     }
-    preparation = _Preparation(source, options)
+    preparation = _Preparation(source, options, reading)
     return prepared(options.cache, identity, tokenizer.vocab_size, preparation.fill, masked=True)
 
 
 class _Preparation:
     """One pass over the rows."""
 
-    def __init__(self, source: Source, options: DataOptions) -> None:
-        self._source, self._options = source, options
+    def __init__(self, source: Source, options: DataOptions, reading: Reading) -> None:
+        self._source, self._options, self._reading = source, options, reading
         self._outcome = Outcome(len(source))
         self._mistakes: list[str] = []
         self._remedies: dict[str, None] = {}
@@ -70,11 +97,13 @@ class _Preparation:
         """Write every usable row; the Outcome as plain values."""
         encoder = RowEncoder(self._options.tokenizer, self._options.train_on)
         for numbers, rows in self._chunks():
-            for number, encoded in zip(numbers, encoder.encode(rows), strict=True):
-                if isinstance(encoded, RowError):
-                    self._mistake(number, str(encoded))
-                elif (ready := self._ready(number, encoded)) is not None:
-                    writer.add(ready.ids, ready.trained)
+            for number, (parts, documents) in zip(numbers, self._encode(encoder, rows), strict=True):
+                if isinstance(documents, EmptyResponse):
+                    self._empty(number, "empty response", str(documents))
+                elif isinstance(documents, RowError):
+                    self._mistake(number, str(documents))
+                else:
+                    self._write(writer, number, parts, documents)
             if len(self._mistakes) > MISTAKES_SHOWN:
                 break
         if self._mistakes:
@@ -83,6 +112,46 @@ class _Preparation:
             reasons = ", ".join(f"{len(rows):,} {reason}" for reason, rows in self._outcome.dropped.items())
             raise UserError(f"all {dropped:,} rows were dropped: {reasons}. Nothing is left to train on.")
         return asdict(self._outcome)
+
+    def _encode(self, encoder: RowEncoder, rows: list[Row]) -> Iterator[tuple[Parts, list[Encoded] | RowError]]:
+        """Each row's documents, or why it has none."""
+        parts = [self._parts_or_error(row) for row in rows]
+        encoded = iter(encoder.encode([row for one in parts if isinstance(one, Parts) for row in one.rows]))
+        for one in parts:
+            if isinstance(one, RowError):
+                yield Parts([]), one
+                continue
+            documents: list[Encoded] = []
+            problem: RowError | None = None
+            for document in (next(encoded) for _ in one.rows):
+                if isinstance(document, RowError):
+                    problem = problem or document
+                else:
+                    documents.append(document)
+            yield one, problem or self._checked(documents)
+
+    def _parts_or_error(self, row: Row) -> Parts | RowError:
+        try:
+            return self._reading.parts_of(row)
+        except RowError as error:
+            return error
+
+    def _checked(self, documents: list[Encoded]) -> list[Encoded] | RowError:
+        try:
+            self._reading.check(documents)
+        except RowError as error:
+            return error
+        return documents
+
+    def _write(self, writer: TokenWriter, number: int, parts: Parts, documents: list[Encoded]) -> None:
+        if (ready := self._ready(number, documents)) is None:
+            return
+        for document in ready:
+            writer.add(document.ids, document.trained)
+        if parts.number is not None:
+            self._outcome.numbers.append(parts.number)
+        for remark in dict.fromkeys([*parts.remarks, *(remark for one in documents for remark in one.remarks)]):
+            self._outcome.remarks.setdefault(remark, []).append(number)
 
     def _chunks(self) -> Iterator[tuple[list[int], list[Row]]]:
         for start in range(0, len(self._source), ROWS_AT_ONCE):
@@ -96,25 +165,25 @@ class _Preparation:
                     self._mistakes.append(str(error))
             yield numbers, rows
 
-    def _ready(self, number: int, encoded: Encoded) -> Encoded | None:
-        """The row as it is trained on: whole or cut; None where it is dropped or a mistake."""
-        limit, size = self._options.sequence_length, len(encoded.ids)
-        if not encoded.trained.any():
-            self._empty(number, "no trained token", f"nothing of its {size} tokens is trained on")
-            return None
-        if size > limit and self._options.overlong == "drop":
+    def _ready(self, number: int, documents: list[Encoded]) -> list[TrainedTokens] | None:
+        """The row's documents as they are trained on, whole or cut; None where it is dropped or a mistake."""
+        limit, longest = self._options.sequence_length, max(len(one.ids) for one in documents)
+        for one in documents:
+            if not one.trained.any():
+                self._empty(number, "no trained token", f"nothing of its {len(one.ids)} tokens is trained on")
+                return None
+        if longest > limit and self._options.overlong == "drop":
             self._outcome.dropped.setdefault(f"longer than {limit} tokens", []).append(number)
             return None
-        ready = Encoded(encoded.ids[:limit], encoded.trained[:limit], encoded.remarks)
-        if not ready.trained.any():
-            self._remedies["Raise data.sequence_length, or set data.overlong: drop."] = None
-            what = f"nothing of the first {limit} of its {size} tokens is trained on"
-            self._empty(number, f"no trained token in the first {limit}", what)
-            return None
-        if size > limit:
+        ready = [TrainedTokens(one.ids[:limit], one.trained[:limit]) for one in documents]
+        for one, cut in zip(documents, ready, strict=True):
+            if not cut.trained.any():
+                self._remedies["Raise data.sequence_length, or set data.overlong: drop."] = None
+                what = f"nothing of the first {limit} of its {len(one.ids)} tokens is trained on"
+                self._empty(number, f"no trained token in the first {limit}", what)
+                return None
+        if longest > limit:
             self._outcome.cut.append(number)
-        for remark in encoded.remarks:
-            self._outcome.remarks.setdefault(remark, []).append(number)
         return ready
 
     def _empty(self, number: int, reason: str, mistake: str) -> None:

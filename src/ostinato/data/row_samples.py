@@ -1,10 +1,11 @@
-"""Prepared rows as samples: each row of the shards, or of a part of them, is one."""
+"""Prepared rows as samples: each row, of all or of a part of them, is one."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,26 +22,33 @@ SHOWN = 2
 class RowSamples:
     """The samples `chosen` of the shards. Reading is safe from several threads."""
 
+    each: ClassVar[int] = 1
+    """Documents of the shards that one sample is."""
+
     def __init__(
         self,
         label: str,
         shards: TokenShards,
         source: Source,
-        describe: Callable[[TrainedTokens], str],
+        describe: Callable[[Any], str],
         chosen: range,
     ) -> None:
         self.label = label
         self.fingerprint = hash_of(["rows", shards.fingerprint, chosen.start, chosen.stop])
         self.shards, self._source, self._describe, self._chosen = shards, source, describe, chosen
         self._outcome = Outcome(**shards.notes)
-        self._lengths = shards.lengths[chosen.start : chosen.stop]
+        self._lengths = shards.lengths.reshape(-1, self.each).sum(1)[chosen.start : chosen.stop]
         self.receipt = self._tell()
 
     def __len__(self) -> int:
         return len(self._chosen)
 
-    def __getitem__(self, index: int) -> TrainedTokens:
-        start, stop = self.shards.document(self._chosen[index])
+    def __getitem__(self, index: int) -> Any:
+        return self.document(self._chosen[index])
+
+    def document(self, number: int) -> TrainedTokens:
+        """A document of the shards."""
+        start, stop = self.shards.document(number)
         return TrainedTokens(self.shards.read(start, stop).astype(np.int64), self.shards.read_mask(start, stop) == 1)
 
     def length(self, index: int) -> int:
@@ -59,7 +67,8 @@ class RowSamples:
     def _tell(self) -> Receipt:
         """What became of the rows between the first and the last of this part; the ends belong to the outer parts."""
         first = self._row(self._chosen.start) if self._chosen.start else 0
-        last = self._row(self._chosen.stop) if self._chosen.stop < self.shards.documents else self._outcome.rows
+        whole = self._chosen.stop * self.each == self.shards.documents
+        last = self._outcome.rows if whole else self._row(self._chosen.stop)
         tokens, trained = self._tokens()
         receipt = Receipt(self.label, rows=last - first, used=len(self), tokens=tokens, trained_tokens=trained)
         receipt.first = [self._describe(self[index]) for index in range(min(SHOWN, len(self)))]
@@ -75,18 +84,19 @@ class RowSamples:
         return receipt
 
     def _part(self, label: str, chosen: range) -> RowSamples:
-        return RowSamples(label, self.shards, self._source, self._describe, chosen)
+        return type(self)(label, self.shards, self._source, self._describe, chosen)
 
     def _tokens(self) -> tuple[int, int]:
         """Tokens, and those that are trained on."""
         if not len(self):
             return 0, 0
-        start, stop = self.shards.document(self._chosen[0])[0], self.shards.document(self._chosen[-1])[1]
+        start = self.shards.document(self._chosen[0] * self.each)[0]
+        stop = self.shards.document((self._chosen[-1] + 1) * self.each - 1)[1]
         return stop - start, int(np.count_nonzero(self.shards.read_mask(start, stop)))
 
-    def _row(self, document: int) -> int:
-        """The source's row that a document of the shards was."""
-        return document + int(np.searchsorted(self._dropped_before, document, side="right"))
+    def _row(self, sample: int) -> int:
+        """The source's row that a sample of the shards was."""
+        return sample + int(np.searchsorted(self._dropped_before, sample, side="right"))
 
     @cached_property
     def _dropped_before(self) -> np.ndarray:
