@@ -34,11 +34,15 @@ class Progress:
         if self.bar is not None:
             bar, task = self.bar
             bar.update(
-                task, completed=output.step, loss=f"{output.loss:.4f}", speed=f"{speed:,.0f}", left=duration(left)
+                task,
+                completed=output.step,
+                loss=f"{output.loss:.4f}{headline(trainer, output)}",
+                speed=f"{speed:,.0f}",
+                left=duration(left),
             )
         elif output.step % self.log_interval == 0 or output.step == self.total or output.step == self.first + 1:
             print(
-                f"step {output.step}/{self.total}  loss {output.loss:.4f}  grad norm {output.grad_norm:.3f}  "
+                f"step {output.step}/{self.total}  loss {output.loss:.4f}{headline(trainer, output)}  grad norm {output.grad_norm:.3f}  "
                 f"lr {output.learning_rate:.2e}  {speed:,.0f} tokens/s  {duration(left)} left",
                 flush=True,
             )
@@ -52,6 +56,12 @@ class Progress:
     def close(self) -> None:
         if self.bar is not None:
             self.bar[0].stop()
+
+
+def headline(trainer: Any, output: StepOutput) -> str:
+    """The metrics that the algorithm wants beside the loss: its `headline`, a tuple of their names."""
+    names = [name for name in getattr(trainer, "headline", ()) if name in output.metrics]
+    return "".join(f"  {name} {output.metrics[name]:.3f}" for name in names)
 
 
 def open_bar(total: int, first: int) -> tuple[Any, Any]:

@@ -11,6 +11,16 @@ from ostinato.experiment.reading import RunView
 from ostinato.training.build import Built, describe
 
 
+LAST_NUMBERS = (
+    "loss",
+    "reward/mean",
+    "validation/loss",
+    "validation/perplexity",
+    "validation/accuracy",
+    "validation/reward/mean",
+)
+
+
 def opening_text(built: Built, folder: Path, resumed_from: int | None) -> str:
     """Run, data receipt, model, batch, numerics. The receipt is also written to outputs/samples/data.txt."""
     receipts = "\n".join(receipt.render() for receipt in built.trainer.parts.data.receipts)
@@ -53,8 +63,8 @@ def closing_text(folder: Path) -> str:
     for kind in ("train", "eval"):
         rows = [row for row in run.history() if row["kind"] == kind]
         if rows:
-            loss = {n: v for n, v in rows[-1].items() if n in ("loss", "validation/loss", "validation/perplexity")}
-            lines[0] += "".join(f", {n} {v:.4f}" for n, v in loss.items() if isinstance(v, float))
+            told = {name: rows[-1][name] for name in LAST_NUMBERS if name in rows[-1]}
+            lines[0] += "".join(f", {n} {v:.4f}" for n, v in told.items() if isinstance(v, float))
     root = "" if str(folder.parent) == "experiments" else f" --root {folder.parent}"
     return "\n".join(
         [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ IGNORE = -100
 """A label nobody is trained on (`ignore_index` of torch's cross entropy)."""
 PADDING = -1
 """The document number of a column that belongs to no document."""
+UNSET: Any = None  # worked out when the batch is made
 
 
 @dataclass(eq=False)
@@ -28,12 +29,12 @@ class TokenBatch(Batch):
 
     tokens: Tensor  # (B, T) int64
     labels: Tensor  # (B, T) int64, IGNORE = not trained on
-    positions: Tensor | None = None  # (B, T) int64, restart in each document
+    positions: Tensor = UNSET  # (B, T) int64, restart in each document
     documents: Tensor | None = None  # (B, T) int64, which document of its row; PADDING outside
-    trained: Tensor | None = None  # (N,) int64, flat indices of the trained labels, ascending
-    row_tokens: np.ndarray | None = None  # (B,) trained labels of each row, on the host
-    row_sequences: np.ndarray | None = None  # (B,) documents of each row with a trained label, on the host
-    sequence: Tensor | None = None  # (N,) int64, of which sequence each trained label is: 0, 1, ... S - 1 in row order
+    trained: Tensor = UNSET  # (N,) int64, flat indices of the trained labels, ascending
+    row_tokens: np.ndarray = UNSET  # (B,) trained labels of each row, on the host
+    row_sequences: np.ndarray = UNSET  # (B,) documents with a trained label of each row, on the host
+    sequence: Tensor = UNSET  # (N,) int64, which sequence each trained label is of: 0 ... S - 1, by row
 
     def __post_init__(self) -> None:
         import torch
@@ -68,17 +69,14 @@ class TokenBatch(Batch):
     @property
     def sequences(self) -> int:
         """S: documents with a trained label."""
-        assert self.row_sequences is not None
         return int(self.row_sequences.sum())
 
     def sum_by_sequence(self, values: Tensor) -> Tensor:
         """(N,) numbers of the trained labels added up by sequence: (S,)."""
-        assert self.sequence is not None
         return values.new_zeros(self.sequences).index_add(0, self.sequence, values)
 
     def counts(self) -> dict[str, int]:
         """tokens: trained labels; sequences: documents with at least one. Known on the host, whatever the device."""
-        assert self.row_tokens is not None and self.row_sequences is not None
         return {"tokens": int(self.row_tokens.sum()), "sequences": int(self.row_sequences.sum())}
 
     def split(self, size: int) -> list[TokenBatch]:
@@ -86,8 +84,6 @@ class TokenBatch(Batch):
         return [self._rows(start, min(start + size, len(self))) for start in range(0, len(self), size)]
 
     def _rows(self, start: int, stop: int) -> TokenBatch:
-        assert self.positions is not None and self.trained is not None
-        assert self.row_tokens is not None and self.row_sequences is not None and self.sequence is not None
         first, last = int(self.row_tokens[:start].sum()), int(self.row_tokens[:stop].sum())
         return replace(
             self,

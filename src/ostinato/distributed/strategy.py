@@ -73,6 +73,13 @@ def step_totals(strategy: Strategy, batches: list[Batch]) -> Totals:
     return Totals(dict(zip(units, summed.tolist(), strict=True)))
 
 
+def gather_rows(strategy: Strategy, rows: Tensor) -> Tensor:
+    """The rows (n, k) of all ranks, which may hold unequal numbers of them, in the order of the ranks: (sum n, k)."""
+    counts = strategy.gather(torch.tensor([len(rows)])).flatten().tolist()
+    padded = torch.cat([rows, rows.new_zeros(max(counts) - len(rows), *rows.shape[1:])])
+    return torch.cat([part[:count] for part, count in zip(strategy.gather(padded), counts, strict=True)])
+
+
 def agreed_signal(strategy: Strategy, number: int, everywhere: bool) -> int:
     """The stop signal that came, 0 if none: this process's own when it is alone, else what all ranks know of.
 

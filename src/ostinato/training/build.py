@@ -165,7 +165,7 @@ def open_loader(config: Config, strategy: Strategy, data: Data, skips: list[tupl
         data.plan.skipping(skips),
         data.train,
         data.format,
-        micro_batch_size=config.training.micro_batch_size,
+        micro_batch_size=data.format.rows_at_once or config.training.micro_batch_size,
         accumulation=config.training.gradient_accumulation,
         rank=strategy.rank,
         world_size=strategy.world_size,

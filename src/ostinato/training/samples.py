@@ -1,7 +1,8 @@
-"""Text sampled from the model while it trains: the same prompts and the same random numbers each time."""
+"""What a run keeps to read: responses with their rewards, or text sampled while the model trains."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,21 +16,28 @@ if TYPE_CHECKING:
 
 
 class SampleText:
-    """A hook that continues `generation.prompts` (an empty prompt if there are none) and writes what comes out."""
+    """A hook. Of an algorithm that samples itself (it has `samples()`, rows of plain values) it writes these as JSON
+    lines; for any other it continues `generation.prompts` (an empty prompt if there are none), with the same random
+    numbers each time, and writes what comes out.
+    """
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self.folder = folder
         self.say = say
 
     def __call__(self, trainer: BaseTrainer, output: StepOutput) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"step_{output.step:08d}"
+        if hasattr(trainer, "samples"):
+            lines = [json.dumps(row, ensure_ascii=False, default=str) for row in trainer.samples()]
+            path.with_suffix(".jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+            return
         prompts = list(trainer.config.generation.prompts) or [""]
         generator = Generator(trainer.tokenizer)
         params = SamplingParams.of(trainer.config.generation, seed=trainer.seed)
         ids = [trainer.parts.data.format.encode_prompt(prompt) for prompt in prompts]
         samples = generator.generate(trainer.model, ids, params, step=output.step)
         texts = [prompt + sample.text for prompt, sample in zip(prompts, samples, strict=True)]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"step_{output.step:08d}.txt"
-        path.write_text("\n---\n".join(texts) + "\n", encoding="utf-8")
+        path.with_suffix(".txt").write_text("\n---\n".join(texts) + "\n", encoding="utf-8")
         lines = texts[0].strip().splitlines()[:8]
         self.say(f"sample at step {output.step}:\n" + "\n".join("    " + line for line in lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,18 @@ def load_run_model(run: Path, step: int | None = None, device: str = "cpu") -> t
     model = build_model(node, inputs, 0, torch.device(device))
     origin.load_into(model)
     return model.eval(), origin.tokenizer()
+
+
+def load_by_name(root: Path, device: str) -> Callable[[str], tuple[nn.Module, Tokenizer]]:
+    """`load("run:NAME@step")` or `load(folder)`: model and tokenizer, for rewards that are models."""
+
+    def load(name: str) -> tuple[nn.Module, Tokenizer]:
+        origin = find_weights(name, root)
+        model = build_model(*origin.model, 0, torch.device(device))
+        origin.load_into(model)
+        return model.eval().requires_grad_(False), origin.tokenizer()
+
+    return load
 
 
 def model_files(

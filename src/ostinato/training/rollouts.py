@@ -1,0 +1,148 @@
+"""Rollouts: responses to this rank's prompts are sampled from the live policy and scored.
+
+Whatever depends on all responses of a step is worked out from one table that every rank has, in the order of the plan.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ostinato.core.errors import UserError
+from ostinato.core.registry import REWARDS
+from ostinato.core.samples import RewardContext
+from ostinato.data.prompts import Prompt
+from ostinato.distributed.strategy import gather_rows
+from ostinato.generation.generator import Generator
+from ostinato.generation.sampler import SamplingParams
+from ostinato.training.responses import Response, ResponseLayout, RolloutBatch, pieces
+from ostinato.training.reward_table import STOPS, Table, reward_sums
+from ostinato.training.weights import load_by_name
+
+if TYPE_CHECKING:
+    from ostinato.training.trainer import BaseTrainer
+
+
+SHOWN = ("reward/mean", "rewards/", "response/tokens_mean", "response/truncated_fraction")  # of an evaluation
+
+
+class Rollouts:
+    """What an algorithm that samples owns: generator, rewards, and the layout of responses."""
+
+    def __init__(self, trainer: BaseTrainer, group_size: int = 1, *, allow_filtered: bool = False) -> None:
+        config, strategy = trainer.config, trainer.strategy
+        self.trainer, self.strategy = trainer, strategy
+        self.params = SamplingParams.of(config.generation, seed=trainer.seed, n=group_size)
+        if self.params.temperature == 0:
+            raise UserError("generation.temperature: 0 samples the same response again and again. Set it above 0.")
+        filters = (self.params.top_k, self.params.top_p, self.params.min_p, self.params.repetition_penalty)
+        if not allow_filtered and filters != (None, 1.0, 0.0, 1.0):
+            raise UserError(
+                "generation: top_k, top_p, min_p and repetition_penalty sample from another distribution than the one "
+                "that is trained. Leave them out, or set allow_filtered_rollouts: true."
+            )
+        self.generator = Generator(trainer.tokenizer)
+        load = load_by_name(config.experiment.output_root, str(strategy.device))
+        context = RewardContext(config.generation.max_new_tokens, trainer.seed, str(strategy.device), load)
+        self.rewards = REWARDS.get("weighted_sum")(config.rewards, context)
+        self.layout = ResponseLayout(trainer.parts.data.format.options, strategy.device)
+
+    def sample(self, prompts: Sequence[Prompt], numbers: Sequence[int], step: int) -> list[Response]:
+        """Responses to prompts, scored; `numbers` are the prompts' positions in the data plan."""
+        started, perf = time.perf_counter(), self.trainer.perf
+        found = self._responses(prompts, numbers, self.params, step)
+        seconds = time.perf_counter() - started
+        tokens = sum(one.length for one in found)
+        before = perf.get("rollout_seconds", 0.0), perf.get("rollout_tokens_per_second", 0.0)
+        perf["rollout_seconds"] = before[0] + seconds
+        perf["rollout_tokens_per_second"] = (before[0] * before[1] + tokens) / max(before[0] + seconds, 1e-9)
+        perf["prefill_tokens"] = perf.get("prefill_tokens", 0.0) + self.generator.stats.prefill_tokens
+        return found
+
+    def of_step(self) -> list[Response]:
+        """Responses to this rank's prompts of the step of the data plan that was read last."""
+        data, trainer = self.trainer.step_data, self.trainer
+        assert data is not None
+        first = (data.step - 1) * trainer.config.training.batch_size
+        shares: Any = zip(data.indices, data.micro_batches, strict=True)
+        numbered = [(first + m, prompt) for m, batch in shares for prompt in batch.prompts]
+        prompts, numbers = [prompt for _, prompt in numbered], [number for number, _ in numbered]
+        return self.sample(prompts, numbers, trainer.global_step + 1)
+
+    def _responses(
+        self, prompts: Sequence[Prompt], numbers: Sequence[int], params: SamplingParams, step: int
+    ) -> list[Response]:
+        model, ids = self.trainer.model, [prompt.ids for prompt in prompts]
+        rows = [prompt.row for prompt in prompts]
+        samples = self.generator.generate(
+            model, ids, params, step=step, numbers=numbers, rows=rows, progress=lambda _: self.trainer.poll()
+        )
+        scores = self.rewards(samples)
+        device = self.strategy.device
+        found = []
+        for place, (one, score, raw) in enumerate(zip(samples, scores.total, scores.raw, strict=True)):
+            parts = {label: column[place] for label, column in scores.parts.items()}
+            behaviour = torch.tensor(one.log_probs, device=device)
+            found.append(Response(one, score, raw, parts, {"behaviour": behaviour}))
+        return found
+
+    def table(self, responses: Sequence[Response]) -> Table:
+        """The same table on every rank."""
+        labels = list(self.trainer.config.rewards)
+        rows = [
+            [
+                *one.key,
+                one.score,
+                one.raw,
+                one.length,
+                STOPS.index(one.sample.stop_reason),
+                one.penalty,
+                *map(one.parts.get, labels),
+            ]
+            for one in responses
+        ]
+        numbers = [[math.nan if cell is None else float(cell) for cell in row] for row in rows]  # type: ignore[arg-type]
+        own = torch.tensor(numbers, dtype=torch.float64).reshape(-1, 7 + len(labels))
+        whole = gather_rows(self.strategy, own).numpy()
+        whole = whole[np.lexsort((whole[:, 1], whole[:, 0]))]
+        columns = whole.T
+        parts = {label: columns[7 + place] for place, label in enumerate(labels)}
+        prompt, sample, stop = (columns[place].astype(np.int64) for place in (0, 1, 5))
+        return Table(prompt, sample, columns[2], columns[3], columns[4], stop, columns[6], parts)
+
+    def micro_batches(self, responses: Sequence[Response], names: Sequence[str]) -> list[RolloutBatch]:
+        """As many on every rank, those that run short filled up with empty ones."""
+        size = self.micro_batch_size(responses)
+        cut = list(pieces(responses, size))
+        count = int(self.strategy.gather(torch.tensor([len(cut)])).max())
+        return [self.layout.batch(chunk, names) for chunk in [*cut, *[[]] * (max(count, 1) - len(cut))]]
+
+    def micro_batch_size(self, responses: Sequence[Response]) -> int:
+        """Responses at once on a device."""
+        training = self.trainer.config.training
+        if training.micro_batch_size:
+            return training.micro_batch_size
+        return max(1, -(-len(responses) // (training.gradient_accumulation or 1)))
+
+    def evaluate(self) -> dict[str, float]:
+        """Greedy responses to the held-out prompts: mean score with its standard error, lengths, each reward."""
+        held_out, limit = self.trainer.parts.data.validation, self.trainer.config.evaluation.limit
+        if held_out is None:
+            return {}
+        count, rank, world = min(limit or len(held_out), len(held_out)), self.strategy.rank, self.strategy.world_size
+        numbers = range(rank, count, world)
+        params = replace(self.params, n=1, temperature=0.0)
+        with torch.no_grad(), self.trainer.parts.autocast():
+            found = self._responses([held_out[number] for number in numbers], numbers, params, 0)
+        table = self.table(found)
+        scores = table.score[~np.isnan(table.score)]
+        error = float(scores.std(ddof=1) / math.sqrt(len(scores))) if len(scores) > 1 else math.nan
+        metrics = {"reward/mean": math.nan, "reward/standard_error": error}
+        metrics |= {name: one.value for name, one in reward_sums(table).items() if name.startswith(SHOWN)}
+        return {f"validation/{name}": value for name, value in metrics.items()}
