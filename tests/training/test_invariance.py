@@ -26,10 +26,16 @@ def whole_step(algorithm: str, folder: Path) -> dict[str, Tensor]:
 
 
 def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """The whole gradient to 1e-6; single tensors, whose sums may cancel each other almost away, to 1e-5."""
     assert set(found) == set(wanted) and len(wanted) > 5
-    for name, gradient in wanted.items():
-        error = (found[name].double() - gradient.double()).norm() / gradient.double().norm()
-        assert error < 1e-6, f"{name}: relative error {error:.2e}"
+    errors = {name: (found[name].double() - gradient.double()).norm() for name, gradient in wanted.items()}
+    norms = {name: gradient.double().norm() for name, gradient in wanted.items()}
+    for name, error in errors.items():
+        bound = 1e-6 if name in ("loss", "validation") else 1e-5
+        assert error / norms[name] < bound, f"{name}: relative error {error / norms[name]:.2e}"
+    tensors = set(wanted) - {"loss", "validation"}
+    error, norm = (torch.stack([values[name] for name in tensors]).norm() for values in (errors, norms))
+    assert error / norm < 1e-6, f"relative error {error / norm:.2e}"
 
 
 @pytest.fixture(scope="module")

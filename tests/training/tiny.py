@@ -10,7 +10,7 @@ from pathlib import Path
 from ostinato.core.config import Config, load_config
 from ostinato.core.registry import ALGORITHMS
 
-MODEL = "{name: transformer, width: 16, layers: 2, heads: 2, kv_heads: 1, tied_embeddings: true}"
+MODEL = "{name: transformer, width: 16, layers: 2, heads: 2, kv_heads: 1, tied_embeddings: true, init_std: STD}"
 
 
 def algorithms() -> list[str]:
@@ -27,7 +27,19 @@ def write_data(folder: Path) -> None:
     for number, text in enumerate(texts):
         (folder / "text" / f"{number:02d}.txt").write_text(text)
     rows = [{"prompt": text[:9], "response": " ".join(draw.choices(words, k=draw.randrange(1, 12)))} for text in texts]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "rows.jsonl", rows)
+    answers = [" ".join(draw.choices(words, k=draw.randrange(1, 12))) for _ in rows]
+    keys = [
+        {"prompt": row["prompt"], "chosen": row["response"], "rejected": a}
+        for row, a in zip(rows, answers, strict=True)
+    ]
+    write_rows(folder / "pairs.jsonl", [{**row, "margin": number % 3 / 4} for number, row in enumerate(keys)])
+    write_rows(folder / "labelled.jsonl", [{**row, "label": number % 3 > 0} for number, row in enumerate(rows)])
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    """JSON Lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def write_config(folder: Path, algorithm: str, extra: str = "") -> Path:
@@ -37,12 +49,16 @@ def write_config(folder: Path, algorithm: str, extra: str = "") -> Path:
     train = {
         "Windows": f"{{name: text, path: {folder}/text}}",
         "Conversations": f"{{name: jsonl, path: {folder}/rows.jsonl}}",
+        "Pairs": f"{{name: jsonl, path: {folder}/pairs.jsonl}}",
+        "LabelledResponses": f"{{name: jsonl, path: {folder}/labelled.jsonl}}",
     }[form]
+    # Two fresh rewards differ by little, and what is left of their gradients by rounding: wider weights, wider apart.
+    model = MODEL.replace("STD", "0.3" if ALGORITHMS.get(algorithm).model_output == "scalar" else "0.02")
     path = folder / "tiny.yaml"
     path.write_text(
         f"""
 experiment: {{output_root: {folder}/experiments, seed: 3}}
-model: {MODEL}
+model: {model}
 algorithm: {{name: {algorithm}}}
 data: {{train: {train}, validation_fraction: 0.1, sequence_length: 96}}
 training: {{total_steps: 6, batch_size: 8, learning_rate: 1e-2, threads: 1}}

@@ -15,11 +15,17 @@ TRAINED = re.compile("(⟦.*?⟧)", re.DOTALL)
 def step_as_seen(data: Data, step: int, limit: int) -> dict[str, Any]:
     """What a step trains on, as plain values; the first `limit` rows with their text (0: all)."""
     samples = data.plan.samples(step)
-    items = [data.train[sample.source][sample.index] for sample in samples]
+
+    def read(position: int) -> Any:
+        return data.train[samples[position].source][samples[position].index]
+
+    items = [data.format.item_at(position, len(samples), read) for position in range(len(samples))]
     lengths = [data.train[sample.source].length(sample.index) for sample in samples]
     layout = data.format.layout(lengths)
     batch = data.format.collate([[items[position] for position in row] for row in layout])
-    columns = getattr(batch, "tokens", None)
+    columns: Any = getattr(batch, "tokens", None)
+    while hasattr(columns, "tokens"):  # a batch that holds one of tokens
+        columns = columns.tokens
     shown = layout[:limit] if limit else layout
     rows = []
     for row in layout:

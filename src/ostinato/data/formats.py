@@ -6,9 +6,10 @@ An algorithm names one (`sample_format = Windows`); a project may bring its own,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from ostinato.core.types import Batch
 from ostinato.data.receipt import Receipt
@@ -64,6 +65,9 @@ class Samples(Protocol):
 class SampleFormat(ABC):
     """From rows to batches. Stateless after construction: any thread may call any method."""
 
+    rows_at_once: ClassVar[int | None] = None
+    """Rows of a micro-batch, where the config's `micro_batch_size` counts something that is only made from them."""
+
     def __init__(self, options: DataOptions) -> None:
         self.options = options
 
@@ -77,6 +81,11 @@ class SampleFormat(ABC):
     def layout(self, lengths: list[int]) -> list[list[int]]:
         """Rows, each a list of positions in the step's samples: a function of their lengths. Default: one a row."""
         return [[position] for position in range(len(lengths))]
+
+    def item_at(self, position: int, count: int, read: Callable[[int], Item]) -> Item:
+        """What `collate` is given for a position of a step's (or an evaluation's) `count` samples: the sample there.
+        A format whose samples need others of the step takes them along; `read` gives the sample of any position."""
+        return read(position)
 
     @abstractmethod
     def collate(self, rows: list[list[Item]]) -> Batch:

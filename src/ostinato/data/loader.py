@@ -98,8 +98,12 @@ class Loader:
     def _micro_batch(self, step: int, chosen: Sequence[Sample], rows: Sequence[Sequence[int]]) -> Batch:
         if not rows:
             return self.format.empty()
-        read = [[_read(self.samples[chosen[i].source], chosen[i].index, f"step {step}") for i in row] for row in rows]
-        return self.format.collate(read)
+
+        def read(position: int) -> Item:
+            one = chosen[position]
+            return _read(self.samples[one.source], one.index, f"step {step}")
+
+        return self.format.collate([[self.format.item_at(i, len(chosen), read) for i in row] for row in rows])
 
     def _hash(self, chosen: Sequence[Sample]) -> str:
         contents = [f"{name}={self.samples[name].fingerprint}" for name in sorted({one.source for one in chosen})]
@@ -111,10 +115,14 @@ def evaluation_batches(
     samples: Samples, format: SampleFormat, rows: int, rank: int = 0, world_size: int = 1
 ) -> Iterator[Batch]:
     """Every sample once, in order, in micro-batches of `rows` rows; all ranks get the same number, if need be empty."""
+
+    def read(index: int) -> Item:
+        return _read(samples, index, "evaluation")
+
     number = 0
     for batch in _in_order(samples, format, rows):
         if number % world_size == rank:
-            yield format.collate([[_read(samples, index, "evaluation") for index in row] for row in batch])
+            yield format.collate([[format.item_at(index, len(samples), read) for index in row] for row in batch])
         number += 1
     if number % world_size and rank >= number % world_size:
         yield format.empty()

@@ -36,7 +36,7 @@ class Transformer(nn.Module):
     reward and value models give it; both: beside them. Algorithms that train such a model set it.
     """
 
-    heads = ("lm_head.weight", "score.weight")  # what models of other outputs have or lack
+    heads = ("lm_head.weight", "score.weight", "reward_mean", "reward_std")  # what models of other outputs have or lack
 
     def __init__(
         self,
@@ -127,6 +127,8 @@ class Transformer(nn.Module):
             self.rope = RopeTables(shape.head_width, facts)
         self.model = Decoder(inputs.vocab_size, self.max_positions if positions == "learned" else 0, shape)
         self.score = None if output == "tokens" else nn.Linear(width, 1, bias=False)
+        if output == "scalar":  # what a reward model's held-out rewards were like; not trained
+            self.reward_mean, self.reward_std = (nn.Parameter(torch.empty(1), requires_grad=False) for _ in range(2))
         headless = tied_embeddings or output == "scalar"
         self.lm_head = None if headless else nn.Linear(width, inputs.vocab_size, bias=False)
 
@@ -191,6 +193,10 @@ class Transformer(nn.Module):
                 x = block(x, context)
         return self.model.norm(x[:, -1:] if last_only else x)
 
+    def scalars(self, tokens: Tensor, positions: Tensor | None = None, documents: Tensor | None = None) -> Tensor:
+        """Of a model with a scalar head, whatever else it has: one number per token, (B, T) fp32."""
+        return self._scalars(self.hidden(tokens, positions, documents))
+
     @property
     def output_weight(self) -> Tensor:
         """The head's weight, (V, D): its own, or the embedding's where they are tied."""
@@ -204,9 +210,9 @@ class Transformer(nn.Module):
         x = self.model.embed_tokens(tokens)
         table = self.model.embed_positions
         if table is not None:
-            if tokens.shape[1] > self.max_positions:
-                raise ValueError(f"{tokens.shape[1]} tokens in a row, but max_positions is {self.max_positions}")
             plain = positions is None or _plain(positions)
+            if plain and tokens.shape[1] > self.max_positions:
+                raise ValueError(f"{tokens.shape[1]} tokens in a row, but max_positions is {self.max_positions}")
             x = x + (table.weight[: tokens.shape[1]] if plain else table(positions))
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
@@ -248,9 +254,9 @@ class Transformer(nn.Module):
 
     def initial_value(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """The value a parameter starts from, fp32 on the CPU; `generator` is its own."""
-        if name.endswith(".bias"):
+        if name.endswith((".bias", "reward_mean")):
             return torch.zeros(shape)
-        if "norm" in name:
+        if "norm" in name or name == "reward_std":
             return torch.ones(shape)
         std = self.init_std
         if name.endswith(("o_proj.weight", "down_proj.weight")):
