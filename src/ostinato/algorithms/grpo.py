@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ostinato.algorithms.loss_options import with_options
-from ostinato.algorithms.policy_gradient import in_minibatches, moment_sums, policy_metrics, whole_moments
+from ostinato.algorithms.policy_gradient import in_minibatches, moment_sums, policy_metrics, scored, whole_moments
 from ostinato.core.registry import ALGORITHMS
 from ostinato.core.types import LossOutput, Mean, StepOutput
 from ostinato.data.batches import TokenBatch
@@ -182,24 +182,11 @@ class GRPO(BaseTrainer):
     def score(self, tokens: TokenBatch) -> dict[str, Tensor]:
         """Log-probs of the policy as the updates begin, and of its reference, at the temperature of the rollout."""
         models = {"old": self.model if self.keeps_old else None, "reference": self.reference}
-        return {name: self.log_probs(model, tokens).log_probs for name, model in models.items() if model is not None}
-
-    def log_probs(self, model: Any, tokens: TokenBatch, want: frozenset[str] = frozenset()) -> Any:
-        """Scores of the trained tokens, without dropout: the rollout had none."""
-        mode = model.training
-        model.eval()
-        try:
-            return model(
-                tokens.tokens,
-                tokens.positions,
-                tokens.documents,
-                labels=tokens.labels,
-                trained=tokens.trained,
-                temperature=self.temperature,
-                want=want,
-            )
-        finally:
-            model.train(mode)
+        return {
+            name: scored(model, tokens, self.temperature).log_probs
+            for name, model in models.items()
+            if model is not None
+        }
 
     def kl(self, log_probs: Tensor, reference: Tensor) -> Tensor:
         """k of each token."""
@@ -212,7 +199,7 @@ class GRPO(BaseTrainer):
             rewards[-1] += one.advantage or 0.0
             own = torch.zeros(one.length, dtype=torch.int64, device=rewards.device)
             one.tensors["advantages"] = token_returns(rewards, own, gamma=self.gamma)
-        found = whole_moments(self.strategy, responses, "advantages")
+        found = whole_moments(self, responses, "advantages")
         for one in responses:
             moved = found.mean.to(one.tensors["advantages"]), found.variance.to(one.tensors["advantages"])
             one.tensors["advantages"] = whiten(one.tensors["advantages"], *moved)
@@ -222,7 +209,7 @@ class GRPO(BaseTrainer):
 
     def compute_loss(self, batch: RolloutBatch) -> LossOutput:
         tokens = batch.tokens
-        scores = self.log_probs(self.model, tokens, frozenset({"entropy"}))
+        scores = scored(self.model, tokens, self.temperature, frozenset({"entropy"}))
         lp, sequence, count = scores.log_probs, tokens.sequence, tokens.sequences
         assert batch.advantages is not None
         old = lp.detach() if batch.old is None else batch.old

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ostinato.core import seeding
 from ostinato.core.types import Max, Mean, Metric, Min
-from ostinato.distributed.strategy import Strategy
+from ostinato.data.batches import TokenBatch
 from ostinato.losses.kl_estimate import kl_estimate
 from ostinato.losses.whiten import Moments, merge, moments
 from ostinato.training.metrics import Sum
@@ -37,11 +38,22 @@ def in_minibatches(
             yield [one for one in responses if one.key in chosen]
 
 
-def whole_moments(strategy: Strategy, responses: Sequence[Response], name: str) -> Moments:
+def scored(model: Any, tokens: TokenBatch, temperature: float, want: frozenset[str] = frozenset()) -> Any:
+    """The model's scores of the trained tokens at the rollout's temperature, without dropout: the rollout had none."""
+    mode = model.training
+    model.eval()
+    try:
+        rows = tokens.tokens, tokens.positions, tokens.documents
+        return model(*rows, labels=tokens.labels, trained=tokens.trained, temperature=temperature, want=want)
+    finally:
+        model.train(mode)
+
+
+def whole_moments(trainer: BaseTrainer, responses: Sequence[Response], name: str) -> Moments:
     """Mean and deviation of a tensor of the responses over the tokens of all ranks."""
     flat = torch.cat([one.tensors[name] for one in responses] or [torch.zeros(0)])
     own = torch.stack(moments(flat.cpu()))
-    return merge([Moments(*part.unbind()) for part in strategy.gather(own)])
+    return merge([Moments(*part.unbind()) for part in trainer.strategy.gather(own)])
 
 
 def moment_sums(name: str, found: Moments) -> dict[str, Sum]:

@@ -42,8 +42,9 @@ class Progress:
             )
         elif output.step % self.log_interval == 0 or output.step == self.total or output.step == self.first + 1:
             print(
-                f"step {output.step}/{self.total}  loss {output.loss:.4f}{headline(trainer, output)}  grad norm {output.grad_norm:.3f}  "
-                f"lr {output.learning_rate:.2e}  {speed:,.0f} tokens/s  {duration(left)} left",
+                f"step {output.step}/{self.total}  loss {output.loss:.4f}{headline(trainer, output)}  "
+                f"grad norm {output.grad_norm:.3f}  lr {output.learning_rate:.2e}  {speed:,.0f} tokens/s  "
+                f"{duration(left)} left",
                 flush=True,
             )
 

@@ -10,7 +10,6 @@ from ostinato.core.stopping import StopRequested
 from ostinato.experiment.reading import RunView
 from ostinato.training.build import Built, describe
 
-
 LAST_NUMBERS = (
     "loss",
     "reward/mean",

@@ -56,10 +56,11 @@ class RolloutBatch(Batch):
     reference: Tensor | None = None  # log-probs of the frozen reference
     values: Tensor | None = None  # of the critic, when the rollout's updates began
     returns: Tensor | None = None
-    correct: Tensor | None = None  # 1 for tokens of responses that reached the score of a correct one, else 0
+    correct: Tensor | None = None  # 1 for tokens of responses whose score is that of a correct one, else 0
+    correct_tokens: int = 0  # how many
 
     def counts(self) -> dict[str, int]:
-        return self.tokens.counts()
+        return {**self.tokens.counts(), "correct_tokens": self.correct_tokens}
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -88,7 +89,8 @@ class ResponseLayout:
         tokens, ordered = self.tokens(responses)
         nothing = [torch.zeros(0, device=self.device)]
         flat = {name: torch.cat([one.tensors[name] for one in ordered] or nothing) for name in names}
-        return RolloutBatch(tokens, **flat)  # type: ignore[arg-type]
+        correct = int(sum(one.tensors["correct"].sum() for one in ordered)) if "correct" in names else 0
+        return RolloutBatch(tokens, **flat, correct_tokens=correct)  # type: ignore[arg-type]
 
     def fill(
         self, responses: Sequence[Response], size: int, score: Callable[[TokenBatch], Mapping[str, Tensor]]
