@@ -77,23 +77,31 @@ def test_fp32(beta, tile):
         torch.testing.assert_close(slope.double(), want, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("how", ["bf16", "autocast"])
-def test_bf16_operands_keep_logits_in_fp32(how):
+def test_bf16_operands_keep_logits_in_fp32():
     """Against float64 on the same bf16 numbers: values within 1e-4, norms of gradients within 5e-3."""
     leaves, upstream = inputs(torch.bfloat16)
     exact_leaves = [leaf.detach().double().requires_grad_() for leaf in leaves]
     exact = eager(exact_leaves, 0.5, 1.0)
     wanted = torch.autograd.grad((upstream * exact).sum(), exact_leaves[:2])
-    if how == "autocast":
-        leaves = [leaf.detach().float().requires_grad_() for leaf in leaves]
-    with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
-        values = divergence(*leaves, beta=0.5, tile=(4, 3))
+    values = divergence(*leaves, beta=0.5, tile=(4, 3))
     assert values.dtype == torch.float32
     torch.testing.assert_close(values.double(), exact, rtol=0, atol=1e-4)
     ours = torch.autograd.grad((upstream.float() * values).sum(), leaves[:2])
-    for slope, want, leaf in zip(ours, wanted, leaves, strict=False):
-        assert slope.dtype == leaf.dtype
+    for slope, want in zip(ours, wanted, strict=True):
+        assert slope.dtype == torch.bfloat16
         assert (slope.double() - want).norm() <= 5e-3 * want.norm()
+
+
+def test_autocast_rounds_the_operands_and_nothing_else():
+    """fp32 weights under autocast: the bits of bf16 weights, with gradients in fp32."""
+    leaves, _ = inputs(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        values = divergence(*leaves, beta=0.5)
+    rounded = [leaf.detach().bfloat16().requires_grad_() for leaf in leaves]
+    expected = divergence(*rounded, beta=0.5)
+    assert torch.equal(values, expected) and not torch.equal(values, divergence(*leaves, beta=0.5))
+    (slope,), (want,) = (torch.autograd.grad(x.sum(), w) for x, w in ((values, leaves[1]), (expected, rounded[1])))
+    assert slope.dtype == torch.float32 and torch.equal(slope.bfloat16(), want)
 
 
 @pytest.mark.parametrize("beta", BETAS)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ostinato.losses.aggregate import sum_by_sequence
 
-EXPONENT = 20.0
 BOUNDS = {
     "token_truncate": (0.0, 2.0),
     "token_mask": (0.5, 5.0),
@@ -50,7 +49,7 @@ def rollout_weights(
         if correction == "geometric_mask":
             total = total / sum_by_sequence(torch.ones_like(log_w), sequence, sequences)
         log_w = total[sequence]
-    w = log_w.clamp(-EXPONENT, EXPONENT).exp()
+    w = log_w.exp()
     if correction == "token_truncate":
         return w.clamp(low, high)
     inside = (w >= low) & (w <= high)
