@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ostinato.core.config import Config, load_config
 from ostinato.training.build import build, open_strategy
+from ostinato.training.optimizers import named_parameters
 from ostinato.training.tensor_files import write_tensors
 
 
@@ -20,15 +21,18 @@ def gradient_of_step(config: Config, transform=None) -> dict[str, Tensor]:  # ty
     found: dict[str, Tensor] = {}
 
     def capture() -> None:
-        found.update({name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None})
+        named = named_parameters(trainer.optimizer)
+        found.update({name: p.grad.clone() for name, p in named if p.grad is not None})
 
     trainer.optimizer.step = capture  # type: ignore[method-assign, assignment]
     if transform is not None:
         trainer.prepare_batch = transform  # type: ignore[method-assign]
-    data = next(trainer.parts.open_loader([]).steps(1))
-    output = trainer.training_step(data)
+    trainer.perf, trainer._plan = {"data_wait_seconds": 0.0}, trainer.parts.open_loader([]).steps(1)
+    output = trainer.training_step(trainer.next_data())
     found["loss"] = torch.tensor(output.loss, dtype=torch.float64)
-    found["validation"] = torch.tensor(trainer.evaluate()["validation/loss"], dtype=torch.float64)
+    held_out = trainer.evaluate()
+    names = ["validation/loss"] if "validation/loss" in held_out else sorted(held_out)
+    found["validation"] = torch.tensor([held_out[name] for name in names], dtype=torch.float64).nan_to_num()
     main = strategy.is_main
     strategy.close()
     return found if main else {}

@@ -13,6 +13,15 @@ from ostinato.core.registry import ALGORITHMS
 MODEL = "{name: transformer, width: 16, layers: 2, heads: 2, kv_heads: 1, tied_embeddings: true, init_std: STD}"
 
 
+# What bytes drawn at random are judged by, so that rewards differ: half of them are no characters.
+REWARDED = """
+tokenizer: {name: byte, chat_template: plain}
+rewards: {ascii: {name: format, pattern: '[\\x00-\\x7f]*'}, short: {name: length, weight: 0.5}}
+generation: {max_new_tokens: 5, stop: ["a", "Z", "7"]}
+
+"""
+
+
 def algorithms() -> list[str]:
     """All registered names."""
     return ALGORITHMS.names()
@@ -28,6 +37,7 @@ def write_data(folder: Path) -> None:
         (folder / "text" / f"{number:02d}.txt").write_text(text)
     rows = [{"prompt": text[:9], "response": " ".join(draw.choices(words, k=draw.randrange(1, 12)))} for text in texts]
     write_rows(folder / "rows.jsonl", rows)
+    write_rows(folder / "prompts.jsonl", [{"prompt": row["prompt"], "answer": "x"} for row in rows])
     answers = [" ".join(draw.choices(words, k=draw.randrange(1, 12))) for _ in rows]
     keys = [
         {"prompt": row["prompt"], "chosen": row["response"], "rejected": a}
@@ -51,7 +61,10 @@ def write_config(folder: Path, algorithm: str, extra: str = "") -> Path:
         "Conversations": f"{{name: jsonl, path: {folder}/rows.jsonl}}",
         "Pairs": f"{{name: jsonl, path: {folder}/pairs.jsonl}}",
         "LabelledResponses": f"{{name: jsonl, path: {folder}/labelled.jsonl}}",
+        "Prompts": f"{{name: jsonl, path: {folder}/prompts.jsonl}}",
     }[form]
+    if form == "Prompts":
+        extra = REWARDED + extra
     # Two fresh rewards differ by little, and what is left of their gradients by rounding: wider weights, wider apart.
     model = MODEL.replace("STD", "0.3" if ALGORITHMS.get(algorithm).model_output == "scalar" else "0.02")
     path = folder / "tiny.yaml"
@@ -63,7 +76,7 @@ algorithm: {{name: {algorithm}}}
 data: {{train: {train}, validation_fraction: 0.1, sequence_length: 96}}
 training: {{total_steps: 6, batch_size: 8, learning_rate: 1e-2, threads: 1}}
 scheduler: {{warmup_steps: 2}}
-evaluation: {{batch_size: 4}}
+evaluation: {{batch_size: 4, limit: 3}}
 logging: {{log_interval: 1, eval_interval: 3, save_interval: 2, trackers!: {{}}}}
 {extra}
 """

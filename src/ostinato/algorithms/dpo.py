@@ -36,6 +36,7 @@ class DPO(BaseTrainer):
     """
 
     sample_format = Pairs
+    dropout = False
 
     def __init__(
         self,
@@ -61,7 +62,6 @@ class DPO(BaseTrainer):
         self.reference = frozen_copy(self.model) if self.judges == "gain" else None
 
     def prepare_step(self, batches: list[PreferenceBatch]) -> list[PreferenceBatch]:
-        self.model.eval()  # no dropout, in training either
         return super().prepare_step(batches)
 
     def prepare_batch(self, batch: PreferenceBatch) -> PreferenceBatch:

@@ -45,6 +45,7 @@ class GRPO(BaseTrainer):
     """
 
     sample_format = Prompts
+    dropout = False
     empty_updates = True
     headline = ("reward/mean",)
 

@@ -34,6 +34,7 @@ class KTO(BaseTrainer):
     """
 
     sample_format = LabelledResponses
+    dropout = False
 
     def __init__(
         self, parts: Parts, *, beta: float = 0.1, desirable_weight: float = 1.0, undesirable_weight: float = 1.0
@@ -48,7 +49,6 @@ class KTO(BaseTrainer):
         self.evaluation_baseline: Tensor | None = None
 
     def prepare_step(self, batches: list[LabelledBatch]) -> list[LabelledBatch]:
-        self.model.eval()  # no dropout, in training either
         baseline = self.baseline(batches) if self.evaluation_baseline is None else self.evaluation_baseline
         for batch in batches:
             batch.reference = scored(self.reference, batch.tokens).log_probs
@@ -73,7 +73,6 @@ class KTO(BaseTrainer):
         """As for any algorithm, with one z over all that is held out."""
         if self.parts.data.validation is None:
             return {}
-        self.model.eval()
         with torch.no_grad(), self.parts.autocast():
             batches = (batch.to(self.strategy.device) for batch in validation_batches(self))
             self.evaluation_baseline = self.baseline(batches)

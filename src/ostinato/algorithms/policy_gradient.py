@@ -39,14 +39,9 @@ def in_minibatches(
 
 
 def scored(model: Any, tokens: TokenBatch, temperature: float, want: frozenset[str] = frozenset()) -> Any:
-    """The model's scores of the trained tokens at the rollout's temperature, without dropout: the rollout had none."""
-    mode = model.training
-    model.eval()
-    try:
-        rows = tokens.tokens, tokens.positions, tokens.documents
-        return model(*rows, labels=tokens.labels, trained=tokens.trained, temperature=temperature, want=want)
-    finally:
-        model.train(mode)
+    """The model's scores of the trained tokens at the temperature of the rollout."""
+    rows = tokens.tokens, tokens.positions, tokens.documents
+    return model(*rows, labels=tokens.labels, trained=tokens.trained, temperature=temperature, want=want)
 
 
 def whole_moments(trainer: BaseTrainer, responses: Sequence[Response], name: str) -> Moments:

@@ -42,6 +42,7 @@ class PPO(BaseTrainer):
     """
 
     sample_format = Prompts
+    dropout = False
     empty_updates = True
     headline = ("reward/mean",)
 

@@ -42,10 +42,13 @@ class BaseTrainer(ABC):
 
     sample_format: ClassVar[type[SampleFormat]] = Windows
     model_output: ClassVar[str] = "tokens"  # or scalar (one number per token), or both
+    dropout: ClassVar[bool] = True  # False: the model is trained without, whatever its options say
     empty_updates: ClassVar[bool] = False  # an update without any unit is skipped; False: it is an error
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
+        for model in parts.models.values():
+            model.train(self.dropout)
         self.config, self.strategy, self.model = parts.config, parts.strategy, parts.models["model"]
         self.optimizer, self.tokenizer = parts.optimizer, parts.data.tokenizer
         self.seed, self.total_steps = parts.config.experiment.seed, parts.config.training.total_steps
@@ -99,8 +102,6 @@ class BaseTrainer(ABC):
                 self.saver.rewind(self)
 
     def _run(self) -> None:
-        for model in self.parts.models.values():
-            model.train()
         with closing(self.parts.open_loader(self.plan_skips)) as loader:
             self._plan, self.plan_read = loader.steps(self.plan_step + 1), self.plan_step
             while self.global_step < self.total_steps:

@@ -39,6 +39,6 @@ def validate(trainer: BaseTrainer) -> dict[str, float]:
                 outputs.append(trainer.compute_loss(prepared))
             trainer.poll()
     finally:
-        trainer.model.train()
+        trainer.model.train(trainer.dropout)
     sums = add_up(trainer.strategy, outputs)
     return trainer.derive({"loss": sums.loss, **sums.metrics})
