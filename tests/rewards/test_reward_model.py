@@ -22,10 +22,11 @@ class Sums(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.tensor(0.5, dtype=torch.bfloat16))
-        self.shapes = []
+        self.shapes, self.documents = [], []
 
     def forward(self, tokens, positions, documents):
         self.shapes.append(tuple(tokens.shape))
+        self.documents += documents.tolist()
         assert tokens.shape == positions.shape == documents.shape
         return (tokens.cumsum(1) * self.weight).where(documents == 0, torch.nan)
 
@@ -52,6 +53,8 @@ def test_the_score_is_the_one_at_the_last_token(batch_size):
     assert RewardModel(context(model), path="run:judge", batch_size=batch_size)(SAMPLES) == EXPECTED
     widths = {1: [(1, 2), (1, 3), (1, 4), (1, 5)], 3: [(3, 4), (1, 5)], 16: [(4, 5)]}
     assert model.shapes == widths[batch_size]  # sorted by length
+    inside = [[0] * length + [-1] * (width - length) for length, width in zip((2, 3, 4), (4, 4, 4), strict=True)]
+    assert batch_size != 3 or model.documents == [*inside, [0] * 5]
 
 
 def test_no_responses_are_no_scores():

@@ -74,7 +74,7 @@ def test_bf16_keeps_fp32_weights_and_learns_nearly_the_same(tmp_path: Path, algo
     for name, weight in wanted.items():
         assert found[name].dtype == torch.float32
         distance = (found[name] - weight).abs()
-        assert distance.max() < 0.12  # either way 6 steps of at most 1e-2
+        assert distance.max() < (0.5 if samples else 0.12)  # updates of at most 1e-2 either way
         assert samples or (distance < 0.02).float().mean() > 0.95, name
     assert not torch.equal(found["model.embed_tokens.weight"], wanted["model.embed_tokens.weight"])
 

@@ -1,26 +1,33 @@
-"""One token from logits: penalties, filters, and a draw that depends on its own key and position alone.
+"""One token from logits: a draw that depends on its own row, key and position alone.
 
-B sequences, V vocabulary. All functions treat each row by itself, so a row's token never depends on its neighbours.
+W rows (slots), V vocabulary, C candidates. No function mixes rows. Probabilities are added up as integers, so that a
+sum has the same bits in whatever order a device adds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ostinato.core.errors import UserError
+from ostinato.generation.filters import UNIT, candidates, penalised, ranked
 
 GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
 FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
 SECOND = 0x94D049BB133111EB - (1 << 64)
+BLOCK = 64  # neighbours in the vocabulary whose probabilities are added up first
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How to sample. `temperature` 0 is greedy; `n` samples per prompt; filters apply in the order of `filtered`."""
+    """How to sample. `temperature` 0 is greedy; `n` samples per prompt; `logprobs` alternatives at each position.
+
+    The order is repetition penalty, temperature, top_k, top_p, min_p.
+    """
 
     max_new_tokens: int = 256
     temperature: float = 1.0
@@ -31,6 +38,7 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     n: int = 1
     seed: int = 0
+    logprobs: int = 0
 
     @staticmethod
     def of(section: Any, *, seed: int, n: int = 1) -> SamplingParams:
@@ -41,20 +49,31 @@ class SamplingParams:
     def __post_init__(self) -> None:
         rules = (
             ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
-            ("temperature", self.temperature >= 0, "0 or more"),
+            ("temperature", 0 <= self.temperature < float("inf"), "0 or more"),
             ("top_k", self.top_k is None or self.top_k >= 1, "at least 1"),
             ("top_p", 0 < self.top_p <= 1, "above 0, at most 1"),
             ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
             ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
+            ("stop", all(self.stop), "a list of texts that are not empty"),
             ("n", self.n >= 1, "at least 1"),
+            ("logprobs", 0 <= self.logprobs <= 20, "from 0 to 20"),
         )
         for name, fine, rule in rules:
             if not fine:
                 raise UserError(f"generation.{name}: {getattr(self, name)} is not {rule}.")
 
 
+class Drawn(NamedTuple):
+    """The next token of each row (W,) int64, and its log-prob (W,) fp32 under softmax(logits / temperature)."""
+
+    tokens: Tensor
+    log_probs: Tensor
+    top: tuple[Tensor, Tensor] | None
+    """The likeliest ids (W, logprobs) and their log-probs, where asked for."""
+
+
 def uniform(keys: Tensor, positions: Tensor) -> Tensor:
-    """Numbers in [0, 1), (B,) float64, from keys and token positions (B,) int64: splitmix64, positions its counter.
+    """Numbers in [0, 1), float64, from keys and token positions (int64): 52 bits of splitmix64, positions its counter.
 
     Integer arithmetic that wraps, so the same bits on every device and in every batch.
     """
@@ -62,7 +81,7 @@ def uniform(keys: Tensor, positions: Tensor) -> Tensor:
     z = (z ^ logical_shift(z, 30)) * FIRST
     z = (z ^ logical_shift(z, 27)) * SECOND
     z = z ^ logical_shift(z, 31)
-    return logical_shift(z, 11).double() * 2.0**-53
+    return logical_shift(z, 12).double() * 2.0**-52
 
 
 def logical_shift(z: Tensor, by: int) -> Tensor:
@@ -70,52 +89,63 @@ def logical_shift(z: Tensor, by: int) -> Tensor:
     return (z >> by) & ((1 << (64 - by)) - 1)
 
 
-def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Logits of tokens that occurred (`seen`, (B, V) bool) divided by `penalty` if positive, else multiplied (CTRL)."""
-    if penalty == 1.0:
-        return logits
-    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+def sample(logits: Tensor, seen: Tensor | None, draws: Tensor, params: SamplingParams) -> Drawn:
+    """The next token of each row of `logits` (W, V) fp32, by the number in [0, 1) in `draws` (W,) float64.
 
-
-def filtered(probabilities: Tensor, params: SamplingParams) -> Tensor:
-    """Probabilities (B, V) with everything zeroed that top_k, then top_p, then min_p leaves out; one always survives.
-
-    top_p keeps the smallest set whose mass reaches it, the crossing token included, of what top_k left. Ties go to the
-    lower id.
-    """
-    p = probabilities
-    if params.top_k is None and params.top_p == 1.0 and params.min_p == 0.0:
-        return p
-    ordered, ids = p.sort(dim=-1, descending=True, stable=True)
-    keep = torch.ones_like(ordered, dtype=torch.bool)
-    if params.top_k is not None:
-        keep[:, params.top_k :] = False
-    if params.top_p < 1.0:
-        mass = torch.where(keep, ordered, 0.0)
-        mass = mass / mass.sum(-1, keepdim=True)
-        keep &= mass.cumsum(-1) - mass < params.top_p
-    keep &= ordered >= params.min_p * ordered[:, :1]
-    keep[:, 0] = True
-    return torch.zeros_like(p).scatter(-1, ids, torch.where(keep, ordered, 0.0))
-
-
-def sample(
-    logits: Tensor, seen: Tensor, keys: Tensor, positions: Tensor, params: SamplingParams
-) -> tuple[Tensor, Tensor]:
-    """The next token of each row, (B,) int64, and its log-prob under softmax(logits / temperature), (B,) fp32.
-
-    The log-prob is that of the model: before penalty and filters; temperature 0 counts as 1 there.
+    `seen` (W, V) bool: what occurred, needed for a repetition penalty only. Log-probs are the model's own: before
+    penalty and filters; temperature 0 counts as 1 there.
     """
     temperature = params.temperature or 1.0
-    log_probs = (logits.float() / temperature).log_softmax(-1)
-    scores = penalised(logits.float(), seen, params.repetition_penalty)
+    z = logits if temperature == 1.0 else logits / temperature
+    probabilities, scores = z.softmax(-1), z
+    if seen is not None:
+        scores = penalised(logits, seen, params.repetition_penalty) / temperature
     if params.temperature == 0:
-        tokens = scores.argmax(-1)
+        tokens = first_maximum(scores)
+    elif params.top_k is not None or params.top_p < 1.0:
+        ids, kept = candidates(scores, params.top_k, params.top_p, params.min_p)
+        tokens = ids.gather(1, pick(kept, draws)[:, None])[:, 0]
     else:
-        kept = filtered((scores.double() / temperature).softmax(-1), params)
-        cumulative = kept.cumsum(-1)
-        threshold = uniform(keys, positions) * cumulative[:, -1]
-        tokens = (cumulative <= threshold[:, None]).sum(-1)
-        last = kept.shape[-1] - 1 - (kept > 0).flip(-1).int().argmax(-1)  # rounding never passes the last one kept
-        tokens = torch.minimum(tokens, last)
-    return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]
+        p = probabilities if seen is None else scores.softmax(-1)
+        if params.min_p > 0:
+            p = torch.where(p >= params.min_p * p.amax(-1, keepdim=True), p, 0.0)
+        tokens = pick(p, draws)
+    if seen is None:  # then what was drawn is likely enough for its logarithm
+        log_probs = probabilities.gather(1, tokens[:, None])[:, 0].log()
+    else:
+        log_probs = z.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+    top = None
+    if params.logprobs:
+        ids = ranked(z, min(params.logprobs, z.shape[-1]))
+        top = ids, z.log_softmax(-1).gather(1, ids)
+    return Drawn(tokens, log_probs, top)
+
+
+def pick(p: Tensor, draws: Tensor) -> Tensor:
+    """The index where the sum of `p` (W, C) up to and including it first exceeds draw x total, (W,) int64.
+
+    Sums of blocks first, then within the block. What has no probability is never picked.
+    """
+    blocks = _in_blocks(p, 0.0)  # (W, C / BLOCK, BLOCK)
+    edges = blocks.sum(-1).double().mul_(UNIT).long().cumsum(-1)
+    target = (draws * edges[:, -1]).long()[:, None]
+    block = (edges <= target).sum(-1, keepdim=True)
+    start = torch.where(block > 0, edges.gather(1, (block - 1).clamp_(min=0)), 0)
+    own = blocks.gather(1, block[..., None].expand(-1, -1, blocks.shape[2]))[:, 0]  # (W, BLOCK)
+    inner = own.double().mul_(UNIT).long().cumsum(-1)
+    within = (inner <= target - start).sum(-1)
+    within = torch.minimum(within, (inner < inner[:, -1:]).sum(-1))  # the block's own sum was rounded
+    return block[:, 0] * blocks.shape[2] + within
+
+
+def first_maximum(scores: Tensor) -> Tensor:
+    """The lowest index of each row's maximum, (W,) int64; torch's own argmax over a long row is ten times slower."""
+    blocks = _in_blocks(scores, -torch.inf)
+    block = blocks.amax(-1).argmax(-1, keepdim=True)
+    own = blocks.gather(1, block[..., None].expand(-1, -1, blocks.shape[2]))[:, 0]
+    return block[:, 0] * blocks.shape[2] + own.argmax(-1)
+
+
+def _in_blocks(x: Tensor, fill: float) -> Tensor:
+    missing = -x.shape[-1] % BLOCK
+    return (F.pad(x, (0, missing), value=fill) if missing else x).unflatten(-1, (-1, BLOCK))

@@ -18,8 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import MODELS
-from ostinato.models.attention import AttentionPlan, plan_attention
+from ostinato.models.attention import plan_attention
 from ostinato.models.blocks import Cache, Context, Decoder, Shape
+from ostinato.models.decoding import CachedDecoding, decoding
 from ostinato.models.head import TokenScores, token_scores, trained_indices
 from ostinato.models.llama_config import llama_config
 from ostinato.models.rope import RopeOptions, RopeTables
@@ -263,9 +264,9 @@ class Transformer(nn.Module):
             std /= math.sqrt(2 * self.shape.layers)
         return torch.empty(shape).normal_(0.0, std, generator=generator)
 
-    def mask_plan(self, mask: Tensor, softcap: float | None) -> AttentionPlan:
-        """The attention of a call with a cache: `mask` (B, 1, T, S) or (T, S), True may attend."""
-        return AttentionPlan("mask", softcap=softcap, mask=mask.to(self.model.embed_tokens.weight.device))
+    def decoding(self, slots: int, length: int) -> CachedDecoding | None:
+        """What goes on token by token in `slots` texts of up to `length` tokens, for `ostinato.generation`."""
+        return decoding(self, slots, length)
 
     def blocks(self) -> list[nn.Module]:
         """The repeated layers: what is compiled, recomputed and sharded one by one."""
