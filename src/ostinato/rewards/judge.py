@@ -102,7 +102,7 @@ class Judge:
                 error.close()
                 if error.code in OURS:
                     raise OstinatoError(f"{self.url} answers HTTP {error.code} ({error.reason}).") from None
-                if False:
+                if error.code < 500 and error.code not in PASSING:
                     break
             except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
                 reason, wait = f"{type(error).__name__}: {error}", 0.0
