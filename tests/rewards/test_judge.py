@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from ostinato.core.errors import OstinatoError
-from ostinato.rewards.judge import Judge
+from ostinato.rewards.judge import Judge, waiting
 from tests.rewards.responses import CONTEXT, response
 
 
@@ -111,6 +111,11 @@ def test_after_its_retries_a_response_is_unscorable(serve, caplog):
     assert len(server.received) == 6
     (record,) = caplog.records
     assert record.getMessage() == "judge: no score for 2 of 2 responses; one of them: HTTP 500"
+
+
+def test_each_try_waits_longer_than_the_one_before():
+    assert [waiting(trial, 0.5) for trial in range(4)] == [0.5, 1.0, 2.0, 4.0]
+    assert waiting(0, 0.5, told_seconds=7.0) == 7.0 and waiting(0, 0.5, told_seconds=3600.0) == waiting(30, 1.0) == 60.0
 
 
 def test_a_response_that_the_server_refuses_is_not_sent_again(serve):

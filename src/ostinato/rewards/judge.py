@@ -107,7 +107,7 @@ class Judge:
             except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
                 reason, wait = f"{type(error).__name__}: {error}", 0.0
             if trial < self.retries:
-                time.sleep(min(LONGEST_WAIT, max(wait, self.backoff_seconds * 2**trial)))
+                time.sleep(waiting(trial, self.backoff_seconds, wait))
         return reason
 
     def _question(self, sample: Sample) -> str:
@@ -131,6 +131,11 @@ class Judge:
         found = [match[1] if self.pattern.groups else match[0] for match in self.pattern.finditer(reply)]
         number = float(found[-1]) if found else math.nan
         return number if math.isfinite(number) else None
+
+
+def waiting(trial: int, backoff_seconds: float, told_seconds: float = 0.0) -> float:
+    """Seconds between try number `trial` (from 0) and the next: doubling, no less than the server says."""
+    return min(LONGEST_WAIT, max(told_seconds, backoff_seconds * 2**trial))
 
 
 def prompt_text(row: dict[str, Any], column: str) -> str:
