@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -24,7 +25,10 @@ from ostinato.experiment.reading import counting, read_rows
 from ostinato.experiment.run import Run
 from ostinato.training import numerics
 from ostinato.training.build import build
+from ostinato.training.hooks import Evaluate
 from ostinato.training.replay import Replay
+
+BEFORE = StepOutput(0, math.nan, {}, math.nan, 0.0, 0, 0.0)  # what was done before the first step
 
 
 class Session:
@@ -47,6 +51,8 @@ class Session:
         folder = self.open_run(resume)
         try:
             self.prepare(folder, resumed=resume is not None)
+            if self.config.logging.eval_at_start and self.trainer.global_step == 0:
+                Evaluate(self.write)(self.trainer, BEFORE)
             self.trainer.train()
         except StopRequested as request:
             self.trainer.save_checkpoint(wait=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from ostinato.cli.curves import curve
 from ostinato.core.stopping import StopRequested
 from ostinato.experiment.reading import RunView
 from ostinato.training.build import Built, describe
@@ -56,14 +58,14 @@ def root_of(folder: Path) -> str:
 
 
 def closing_text(folder: Path) -> str:
-    """The last numbers, and what to type next."""
+    """The last numbers, what changed, and what to type next."""
     run = RunView(folder)
     lines = [f"done       {folder}: step {run.step}"]
-    for kind in ("train", "eval"):
-        rows = [row for row in run.history() if row["kind"] == kind]
-        if rows:
-            told = {name: rows[-1][name] for name in LAST_NUMBERS if name in rows[-1]}
-            lines[0] += "".join(f", {n} {v:.4f}" for n, v in told.items() if isinstance(v, float))
+    by_kind = {kind: [row for row in run.history() if row["kind"] == kind] for kind in ("train", "eval")}
+    for rows in by_kind.values():
+        told = {name: rows[-1][name] for name in LAST_NUMBERS if rows and name in rows[-1]}
+        lines[0] += "".join(f", {n} {v:.4f}" for n, v in told.items() if isinstance(v, float))
+    lines += changes(by_kind["train"], by_kind["eval"])
     root = "" if str(folder.parent) == "experiments" else f" --root {folder.parent}"
     return "\n".join(
         [
@@ -73,3 +75,21 @@ def closing_text(folder: Path) -> str:
             f"  curves          tensorboard --logdir {folder / 'logs' / 'tensorboard'}",
         ]
     )
+
+
+def changes(train: list[dict[str, Any]], held_out: list[dict[str, Any]]) -> list[str]:
+    """The curve of the loss or the reward, and a held-out score before and after with its standard errors."""
+    name = "reward/mean" if train and "reward/mean" in train[-1] else "loss"
+    lines = [f"  {name:15} {curve([row[name] for row in train])}"] if len(train) > 1 else []
+    score = "validation/reward/mean" if held_out and "validation/reward/mean" in held_out[-1] else "validation/loss"
+    if len(held_out) > 1 and score in held_out[-1]:
+        before, after = (with_error(row, score) for row in (held_out[0], held_out[-1]))
+        steps = f"step {held_out[0]['step']} -> {held_out[-1]['step']}"
+        lines.append(f"  {'held out':15} {score} {before} -> {after} ({steps})")
+    return lines
+
+
+def with_error(row: Mapping[str, Any], name: str) -> str:
+    """`0.523 ± 0.022`, where the row has the standard error."""
+    error = row.get(name.replace("/mean", "/standard_error")) if name.endswith("/mean") else None
+    return f"{row[name]:.4f}" + (f" ± {error:.4f}" if error is not None else "")

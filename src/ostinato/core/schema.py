@@ -130,6 +130,7 @@ class Logging(Section):
 
     log_interval: int = option(10, "steps; 0: only at the end", science=False, minimum=0)
     eval_interval: int = option(500, "steps; 0: only at the end", science=False, minimum=0)
+    eval_at_start: bool = option(False, "measure before the first step, too", science=False)
     save_interval: int = option(500, "steps; 0: only at the end", science=False, minimum=0)
     samples_interval: int = option(0, "steps; 0: never", science=False, minimum=0)
     keep_last: int = option(3, "checkpoints", science=False, exclusiveMinimum=0)
