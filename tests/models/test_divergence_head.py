@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ostinato.losses.divergence import generalised_jsd
-from ostinato.models.divergence_head import divergence
+from ostinato.models.divergence_head import Teacher, divergence, divergence_scores
 
 N, D, E, V = 13, 6, 4, 11
 TILES = [None, (13, 11), (5, 11), (13, 4), (4, 3), (1, 1), (100, 100)]
@@ -164,3 +164,17 @@ def test_options_that_mean_nothing_are_refused():
     for beta, temperature in ((1.1, 1.0), (-0.1, 1.0), (0.5, 0.0)):
         with pytest.raises(ValueError, match="beta"):
             divergence(*leaves, beta=beta, temperature=temperature)
+
+
+@pytest.mark.parametrize("tile", [None, (4, 3)])
+def test_the_teachers_log_probs_of_the_labels_come_along(tile):
+    leaves, _ = inputs()
+    labels = torch.randint(V, (N,), generator=torch.Generator().manual_seed(1))
+    teacher = Teacher(*leaves[2:], softcap=3.0, scale=1.4, beta=0.3, temperature=0.6)
+    scores = divergence_scores(*leaves[:2], labels, teacher, softcap=2.0, tile=tile)
+    caps = {"student_softcap": 2.0, "teacher_softcap": 3.0, "teacher_scale": 1.4}
+    assert torch.equal(scores.divergence, divergence(*leaves, beta=0.3, temperature=0.6, **caps, tile=tile))
+    z = 3.0 * torch.tanh(1.4 * (leaves[2] @ leaves[3].T) / 3.0) / 0.6
+    expected = z.log_softmax(1)[torch.arange(N), labels]
+    torch.testing.assert_close(scores.teacher_log_probs, expected.detach(), rtol=1e-12, atol=1e-13)
+    assert not scores.teacher_log_probs.requires_grad and scores.divergence.requires_grad

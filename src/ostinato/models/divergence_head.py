@@ -9,12 +9,55 @@ fp32, and are computed once more in the backward pass. N trained tokens, D and E
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ostinato.models.head import HeadOptions, _accumulate, cached_rows, logits_tile, tiles
+from ostinato.models.head import HeadOptions, _accumulate, _inside, cached_rows, logits_tile, tiles
+
+
+class Teacher(NamedTuple):
+    """What a student is measured against: the teacher's side of the head, and how they are compared."""
+
+    hidden: Tensor  # (N, E)
+    weight: Tensor  # (V, E)
+    softcap: float | None
+    scale: float
+    beta: float
+    temperature: float
+
+
+@dataclass(frozen=True)
+class DivergenceScores:
+    """Of the trained labels, (N,) fp32 each, in nats; None what was not asked for."""
+
+    divergence: Tensor
+    teacher_log_probs: Tensor  # at the temperature of the divergence; without gradient
+    log_probs: Tensor | None = None  # the student's
+
+
+def divergence_scores(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    teacher: Teacher,
+    *,
+    softcap: float | None = None,
+    scale: float = 1.0,
+    tile: tuple[int, int] | None = None,
+) -> DivergenceScores:
+    """Of a student's hidden states (N, D), output weight (V, D) and labels (N,) from its teacher."""
+    values, log_probs = _apply(
+        (hidden, weight, softcap, scale),
+        (teacher.hidden, teacher.weight, teacher.softcap, teacher.scale),
+        labels,
+        beta=teacher.beta,
+        temperature=teacher.temperature,
+        tile=tile,
+    )
+    return DivergenceScores(values, log_probs)
 
 
 def divergence(
@@ -36,20 +79,30 @@ def divergence(
     Gradients go to the student's hidden states and weight alone. `tile`: rows and columns, None: chosen by size. Raises
     ValueError for shapes that do not fit each other, a beta outside [0, 1] or a temperature that is not above 0.
     """
+    student = student_hidden, student_weight, student_softcap, student_scale
+    teacher = teacher_hidden, teacher_weight, teacher_softcap, teacher_scale
+    return _apply(student, teacher, None, beta=beta, temperature=temperature, tile=tile)[0]
+
+
+Head = tuple[Tensor, Tensor, float | None, float]
+
+
+def _apply(
+    student: Head, teacher: Head, labels: Tensor | None, *, beta: float, temperature: float, tile: Any
+) -> tuple[Tensor, Tensor]:
+    """(N,) divergences, and (N,) log-probs of the labels under the teacher, or (0,) without labels."""
     if not 0.0 <= beta <= 1.0 or temperature <= 0.0:
         raise ValueError(f"beta {beta} must lie in [0, 1] and temperature {temperature} above 0")
-    shapes = [len(student_weight), len(teacher_weight)], [len(student_hidden), len(teacher_hidden)]
-    for what, (ours, theirs) in zip(("vocabulary", "number of tokens"), shapes, strict=True):
+    for what, place in (("vocabulary", 1), ("number of tokens", 0)):
+        ours, theirs = len(student[place]), len(teacher[place])  # type: ignore[arg-type]
         if ours != theirs:
             raise ValueError(f"the student's {what} is {ours}, the teacher's {theirs}: they must be the same")
-    device = student_hidden.device.type
+    device = student[0].device.type
     auto = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    student = HeadOptions(student_softcap, student_scale, temperature, auto or student_hidden.dtype, tile)
-    teacher = HeadOptions(teacher_softcap, teacher_scale, temperature, auto or teacher_hidden.dtype, tile)
+    options = [HeadOptions(*side[2:], temperature, auto or side[0].dtype, tile) for side in (student, teacher)]
+    fixed = [tensor.detach() for tensor in teacher[:2]]  # type: ignore[union-attr]
     with torch.autocast(device, enabled=False):
-        result: Tensor = _Divergence.apply(
-            student_hidden, student_weight, teacher_hidden.detach(), teacher_weight.detach(), student, teacher, beta
-        )
+        result: tuple[Tensor, Tensor] = _Divergence.apply(*student[:2], *fixed, labels, *options, beta)
     return result
 
 
@@ -86,7 +139,7 @@ def _log_middle(log_s: Tensor, log_p: Tensor, beta: float) -> Tensor:
 
 
 class _Divergence(torch.autograd.Function):
-    """(N,) of (N, D) x (V, D) and (N, E) x (V, E)."""
+    """(N,) of (N, D) x (V, D) and (N, E) x (V, E); with labels (N,) their log-probs under the teacher too, (N,)."""
 
     @staticmethod
     def forward(
@@ -95,15 +148,17 @@ class _Divergence(torch.autograd.Function):
         student_weight: Tensor,
         teacher_hidden: Tensor,
         teacher_weight: Tensor,
+        labels: Tensor | None,
         student_options: HeadOptions,
         teacher_options: HeadOptions,
         beta: float,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         student = _Side.of(student_hidden, student_weight, student_options)
         teacher = _Side.of(teacher_hidden, teacher_weight, teacher_options)
         wide = torch.float64 if student_options.dtype == torch.float64 else torch.float32
         normalisers = student_hidden.new_zeros((2, len(student_hidden)), dtype=wide)
         sums = torch.zeros_like(normalisers)  # the teacher's divergence and the student's
+        labelled = normalisers.new_zeros(0 if labels is None else len(labels))
         for part, spans in tiles(len(student_hidden), len(student_weight), student_options.tile):
             own: tuple[Tensor | None, Tensor | None] = None, None
             if len(spans) > 1:
@@ -113,17 +168,20 @@ class _Divergence(torch.autograd.Function):
             for span in spans:
                 log_s = _log_softmax(student.logits(part, span), own[0])
                 log_p = _log_softmax(teacher.logits(part, span), own[1])
+                if labels is not None:
+                    labelled[part] = torch.where(*_inside(labels[part] - span.start, log_p), labelled[part])
                 for rows in cached_rows(log_s):
                     _add_divergences(sums[:, part][:, rows], log_s[rows], log_p[rows], beta)
         context.beta, context.options = beta, (student_options, teacher_options)
         context.save_for_backward(student_hidden, student_weight, teacher_hidden, teacher_weight, normalisers, sums[1])
         context.set_materialize_grads(False)
-        return (1.0 - beta) * sums[1] + beta * sums[0] if 0.0 < beta < 1.0 else sums[int(beta)].clone()
+        context.mark_non_differentiable(labelled)
+        return (1.0 - beta) * sums[1] + beta * sums[0] if 0.0 < beta < 1.0 else sums[int(beta)].clone(), labelled
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         if gradients[0] is None:
-            return (None,) * 7
+            return (None,) * 8
         with torch.autocast(gradients[0].device.type, enabled=False):
             return _Divergence._backward(context, gradients[0])
 
@@ -156,7 +214,7 @@ class _Divergence(torch.autograd.Function):
         return (
             None if d_hidden is None else d_hidden.to(hidden.dtype),
             None if d_weight is None else d_weight.to(weight.dtype),
-            *(None,) * 5,
+            *(None,) * 6,
         )
 
 

@@ -21,6 +21,7 @@ from ostinato.core.registry import MODELS
 from ostinato.models.attention import plan_attention
 from ostinato.models.blocks import Cache, Context, Decoder, Shape
 from ostinato.models.decoding import CachedDecoding, decoding
+from ostinato.models.divergence_head import DivergenceScores, Teacher, divergence_scores
 from ostinato.models.head import TokenScores, token_scores, trained_indices
 from ostinato.models.llama_config import llama_config
 from ostinato.models.rope import RopeOptions, RopeTables
@@ -145,13 +146,15 @@ class Transformer(nn.Module):
         temperature: float = 1.0,
         want: Set[str] = frozenset(),
         last_only: bool = False,
-    ) -> TokenScores | Tensor:
+        teacher: Teacher | None = None,
+    ) -> TokenScores | DivergenceScores | Tensor:
         """TokenScores of the labels that are not IGNORE, or without `labels` the logits, (B, T, V) fp32.
 
         tokens, positions, documents, labels (B, T); labels are shifted already. `documents` None: a row is one document
         that starts at column 0. `trained` (N,): flat indices of the trained labels, made from labels when None.
         `last_only`: logits of the last column, (B, 1, V). `temperature` divides the logits of both. With scalar output:
-        one number per token, (B, T) fp32, or at the columns `trained` alone, (N,).
+        one number per token, (B, T) fp32, or at the columns `trained` alone, (N,). `teacher`, made by the teacher's
+        `as_teacher` of the same trained labels: DivergenceScores from it, with the log_probs that `want` may name.
         """
         if labels is not None and trained is None:
             trained = trained_indices(labels)
@@ -162,16 +165,28 @@ class Transformer(nn.Module):
         if labels is None or trained is None:
             return self._logits(x, self.output_weight, temperature)
         x = x.reshape(-1, x.shape[-1])
-        scores = token_scores(
-            x,
-            self.output_weight,
-            labels.reshape(-1) if every else labels.reshape(-1).index_select(0, trained),
-            softcap=self.logit_softcap,
-            scale=self.logit_scale,
-            temperature=temperature,
-            want=frozenset(want) - {"values"},
-        )
+        read = x, self.output_weight, labels.reshape(-1) if every else labels.reshape(-1).index_select(0, trained)
+        caps: Any = {"softcap": self.logit_softcap, "scale": self.logit_scale}
+        if teacher is not None:
+            found = divergence_scores(*read, teacher, **caps)
+            own = token_scores(*read, **caps, temperature=temperature).log_probs if "log_probs" in want else None
+            return replace(found, log_probs=own)
+        scores = token_scores(*read, **caps, temperature=temperature, want=frozenset(want) - {"values"})
         return replace(scores, values=self._scalars(x)) if "values" in want else scores
+
+    def as_teacher(
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        documents: Tensor | None = None,
+        *,
+        trained: Tensor,
+        beta: float = 0.5,
+        temperature: float = 1.0,
+    ) -> Teacher:
+        """What a student is compared with at the flat indices `trained` (N,): handed to its forward pass."""
+        x = self.hidden(tokens, positions, documents, rows=trained)
+        return Teacher(x, self.output_weight, self.logit_softcap, self.logit_scale, beta, temperature)
 
     def hidden(
         self,
