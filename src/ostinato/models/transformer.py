@@ -20,7 +20,7 @@ from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import MODELS
 from ostinato.models.attention import plan_attention
 from ostinato.models.blocks import Cache, Context, Decoder, Shape
-from ostinato.models.decoding import CachedDecoding, decoding
+from ostinato.models.decoding import CachedDecoding, decoding, miniature
 from ostinato.models.divergence_head import DivergenceScores, Teacher, divergence_scores
 from ostinato.models.head import TokenScores, token_scores, trained_indices
 from ostinato.models.llama_config import llama_config
@@ -282,6 +282,10 @@ class Transformer(nn.Module):
     def decoding(self, slots: int, length: int) -> CachedDecoding | None:
         """What goes on token by token in `slots` texts of up to `length` tokens, for `ostinato.generation`."""
         return decoding(self, slots, length)
+
+    def miniature(self) -> Transformer | None:
+        """One random layer of the same shapes; None for a model that is not decoded in the fused way."""
+        return miniature(self)
 
     def blocks(self) -> list[nn.Module]:
         """The repeated layers: what is compiled, recomputed and sharded one by one."""

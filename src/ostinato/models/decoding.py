@@ -1,0 +1,114 @@
+"""How a transformer goes on token by token: through its own modules with a cache, whatever wraps them.
+
+Where the modules are plain, fused_decoding.py does the same with less bookkeeping.
+W slots in use, T tokens of a prompt, S cached positions, G key-value heads, V vocabulary, L layers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ostinato.models.attention import AttentionPlan, plan_attention
+from ostinato.models.kv_cache import KeyValueCache
+
+if TYPE_CHECKING:
+    from ostinato.models.transformer import Transformer
+
+
+def decoding(model: Transformer, slots: int, length: int) -> CachedDecoding | None:
+    """What continues up to `slots` sequences of up to `length` tokens; None where keys cannot be kept.
+
+    They cannot where rotary angles depend on the length of the text (`rope_scaling: dynamic` beyond its original one).
+    """
+    from ostinato.models.fused_decoding import FusedDecoding, is_plain
+
+    rope = None if model.rope is None else model.rope.options
+    if rope is not None and rope.scaling == "dynamic" and length > rope.original_length:
+        return None
+    return FusedDecoding(model, slots, length) if is_plain(model) else CachedDecoding(model, slots, length)
+
+
+def miniature(model: Transformer) -> Transformer | None:
+    """A model of the same shapes with one layer and random weights: what bits depend on can be tried out on it.
+
+    None where the model's own modules do the work: what wraps them, a small copy would not have.
+    """
+    from ostinato.models.fused_decoding import is_plain
+
+    if not is_plain(model):
+        return None
+    weight, draw = model.model.embed_tokens.weight, torch.Generator().manual_seed(0)
+    with torch.device("meta"):
+        small = type(model)(model.inputs, **{**model.options, "layers": 1})
+    small = small.to_empty(device=weight.device).to(weight.dtype).eval()
+    for one in small.parameters():
+        one.data.copy_(torch.randn(one.shape, generator=draw) * one.shape[-1] ** -0.5)
+    return small
+
+
+def compute_dtype(weight: Tensor) -> torch.dtype:
+    """What products are computed in here: autocast's type where it is on, else the weights' own."""
+    kind = weight.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+
+
+class CachedDecoding:
+    """Prompts are read one by one, each in one call; then every step adds one token to each of the first W slots."""
+
+    capturable = False
+    """Whether `step` may become a CUDA graph: it waits for nothing and has the same tensors in every call."""
+
+    def __init__(self, model: Transformer, slots: int, length: int, dtype: torch.dtype | None = None) -> None:
+        shape, weight = model.shape, model.model.embed_tokens.weight
+        self.model, self.device = model, weight.device
+        self.cache = KeyValueCache(
+            shape.layers,
+            slots,
+            shape.kv_heads,
+            length,
+            shape.head_width,
+            weight.device,
+            dtype or compute_dtype(weight),
+        )
+        self.place, self.move = self.cache.place, self.cache.move
+        self._prompt: list[Tensor] | None = None
+        self._positions = torch.arange(length, device=weight.device)
+
+    def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """A prompt (T,) on its own: its last logits (V,) fp32, and its keys and values for `place`."""
+        self._prompt, self._prompt_length = [], len(tokens)
+        try:
+            logits = self.model(tokens[None], cache=self, last_only=True)
+            return logits[0, -1], torch.stack(self._prompt)
+        finally:
+            self._prompt = None
+
+    def step(self, tokens: Tensor, lengths: Tensor, longest: int) -> Tensor:
+        """Logits (W, V) fp32 after one more token (W,) in slots that hold `lengths` (W,), below `longest`, so far."""
+        self._lengths, self._longest, self._rows = lengths, longest, self.cache.rows(lengths)
+        logits = self.model(tokens[:, None], lengths[:, None], cache=self, last_only=True)
+        return logits[:, -1]
+
+    def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep the new (B, T, G, width) and return all that may be attended to, (B, S, G, width)."""
+        if self._prompt is not None:
+            self._prompt.append(torch.stack((key[0], value[0])).transpose(1, 2))
+            return key, value
+        self.cache.write(layer, self._rows, torch.stack((key[:, 0], value[:, 0]), dim=2).to(self.cache.all.dtype))
+        keys, values = self.cache.read(layer, len(key), self._longest)
+        return keys.transpose(1, 2), values.transpose(1, 2)
+
+    def plan(self, window: int | None, softcap: float | None) -> AttentionPlan:
+        """Who attends to whom in this call: what came before, no further back than `window`."""
+        if self._prompt is not None:
+            shape = (1, self._prompt_length)
+            return plan_attention("auto", shape, None, self.device, window=window, softcap=softcap)
+        return AttentionPlan("mask", softcap=softcap, mask=self.seen(self._lengths, self._longest, window))
+
+    def seen(self, lengths: Tensor, longest: int, window: int | None) -> Tensor:
+        """(W, 1, 1, longest): whether the token at position `lengths` (W,) attends to each position."""
+        behind = lengths[:, None, None, None] - self._positions[:longest]
+        return behind >= 0 if window is None else (behind >= 0) & (behind < window)

@@ -1,0 +1,225 @@
+"""One token for every slot through a plain transformer, in as few operations as that takes.
+
+The modules' own formulas on weights laid out for it: query, key and value are one product, gate and up another, a
+residual is added by the product that ends in it. The laid-out weights are copies, made from the live ones when decoding
+begins and gone when it ends.
+W slots in use, D width, H heads, G key-value heads, R = H / G, S cached positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ostinato.models.blocks import MLP, Attention, Block, Norm
+from ostinato.models.cpu_block import ONEDNN
+from ostinato.models.decoding import CachedDecoding, compute_dtype
+
+if TYPE_CHECKING:
+    from ostinato.models.transformer import Transformer
+
+
+def is_plain(model: Transformer) -> bool:
+    """Whether every part that decoding goes through is what it seems: nothing wrapped, hooked or sharded.
+
+    A projection of another class may offer `merged_weight()`, the one matrix (out, in) that it amounts to.
+    """
+    own = (Block, Attention, MLP, Norm, nn.Linear, nn.Embedding, nn.ModuleList)
+    parts = [part for part in (*model.model.modules(), model.lm_head) if part is not None]
+    parts.remove(model.model)
+    for part in [*parts]:
+        if hasattr(part, "merged_weight"):
+            inner = set(part.modules())
+            parts = [other for other in parts if other not in inner]
+    weights = [weight for part in parts for weight in part.parameters(recurse=False)]
+    hooked = any(part._forward_hooks or part._forward_pre_hooks for part in parts)
+    sharded = any(type(weight) is not nn.Parameter or hasattr(weight, "placements") for weight in weights)
+    return all(type(part) in own for part in parts) and not hooked and not sharded
+
+
+def matrix(projection: nn.Module) -> Tensor:
+    """A projection's weight, (out, in)."""
+    merged = getattr(projection, "merged_weight", None)
+    weight = projection.weight if merged is None else merged()
+    assert isinstance(weight, Tensor)
+    return weight.detach()
+
+
+class Product:
+    """x @ weight.T + bias. On the CPU in fp32 by oneDNN on a packed weight: the same bits for any two rows or more."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, rows: int) -> None:
+        self.packed = weight.device.type == "cpu" and weight.dtype == torch.float32 and ONEDNN
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows) if self.packed else weight
+        self.bias = bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.packed:
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+    def onto(self, residual: Tensor, x: Tensor) -> Tensor:
+        """residual + product."""
+        if self.packed:
+            return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
+        return residual + self(x)
+
+
+def normaliser(norm: Norm) -> Callable[[Tensor], Tensor]:
+    """What a norm does, without gradients."""
+    weight, bias, shape, eps = norm.weight.detach(), norm.bias, norm.shape, norm.eps
+    if norm.kind == "layer":
+        return lambda x: F.layer_norm(x, shape, weight, bias, eps)
+    if weight.device.type != "cpu":
+        return lambda x: F.rms_norm(x, shape, weight, eps) if bias is None else F.rms_norm(x, shape, weight, eps) + bias
+    constant, share = torch.tensor(eps, dtype=weight.dtype), 1 / shape[0]
+
+    def root_mean_square(x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        normed = (x * torch.addcmul(constant, length, length, value=share).rsqrt_()).mul_(weight)
+        return normed if bias is None else normed.add_(bias)
+
+    return root_mean_square
+
+
+class FusedLayer:
+    """The weights of a block, laid out: for each group its R query heads, then its key and its value head."""
+
+    def __init__(self, block: Block, groups: int, width: int, dtype: torch.dtype, rows: int) -> None:
+        attention, mlp = block.self_attn, block.mlp
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+
+        def grouped(parts: list[Tensor]) -> Tensor:
+            return torch.cat([part.view(groups, -1, width, *part.shape[1:]) for part in parts], 1).flatten(0, 2)
+
+        def product(weight: Tensor, bias: Tensor | None) -> Product:
+            return Product(weight.to(dtype), None if bias is None else bias.detach().to(dtype), rows)
+
+        biases = [projection.bias for projection in projections]
+        bias = None if biases[0] is None else grouped([one.detach() for one in biases])
+        self.norm, self.mlp_norm = normaliser(block.input_layernorm), normaliser(block.post_attention_layernorm)
+        self.query_key_value = product(grouped([matrix(projection) for projection in projections]), bias)
+        self.out = product(matrix(attention.o_proj), attention.o_proj.bias)
+        self.query_norm, self.key_norm = (
+            None if one is None else normaliser(one) for one in (attention.q_norm, attention.k_norm)
+        )
+        ups = [mlp.up_proj] if mlp.gate_proj is None else [mlp.gate_proj, mlp.up_proj]
+        bias = None if ups[0].bias is None else torch.cat([up.bias.detach() for up in ups])
+        self.up = product(torch.cat([matrix(up) for up in ups]), bias)
+        self.down = product(matrix(mlp.down_proj), mlp.down_proj.bias)
+        self.gated, self.kind = mlp.gate_proj is not None, mlp.kind
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """x + mlp(norm x)."""
+        inner = self.up(self.mlp_norm(x))
+        gate, up = inner.chunk(2, -1) if self.gated else (inner, None)
+        if self.kind == "swiglu":
+            active = F.silu(gate)
+        else:
+            active = F.gelu(gate, approximate="tanh" if self.kind.endswith("tanh") else "none")
+        return self.down.onto(x, active if up is None else active.mul_(up))
+
+
+class FusedDecoding(CachedDecoding):
+    """As CachedDecoding, faster. Sums are fp32 on the CPU whatever the products are computed in."""
+
+    capturable = True
+
+    def __init__(self, model: Transformer, slots: int, length: int) -> None:
+        embedding = model.model.embed_tokens.weight.detach()
+        self.dtype = compute_dtype(embedding)
+        on_cpu = embedding.device.type == "cpu"
+        super().__init__(model, slots, length, embedding.dtype if on_cpu else self.dtype)
+        shape = model.shape
+        self.heads, self.groups, self.width = shape.heads, shape.kv_heads, shape.head_width
+        self.embedding, self.final_norm = embedding, normaliser(model.model.norm)
+        table = model.model.embed_positions
+        self.positions = None if table is None else table.weight.detach()
+        blocks = [block for block in model.model.layers if isinstance(block, Block)]
+        self.layers = [FusedLayer(block, self.groups, self.width, self.dtype, slots) for block in blocks]
+        head = embedding if model.lm_head is None else matrix(model.lm_head)
+        self.head = head.to(self.dtype)
+        self.packed_head = Product(self.head.to(embedding.dtype), None, slots) if on_cpu else None
+        self.cosine = self.sine = None
+        if model.rope is not None:
+            cosine, sine = model.rope.rows(length, embedding.device)
+            self.cosine, self.sine = torch.cat((cosine, cosine), -1), torch.cat((-sine, sine), -1)
+
+    def step(self, tokens: Tensor, lengths: Tensor, longest: int) -> Tensor:
+        """Logits (W, V) fp32 after one more token (W,) in slots that hold `lengths` (W,), below `longest`, so far."""
+        if not torch.is_autocast_enabled(self.device.type):
+            return self._step(tokens, lengths, longest)
+        with torch.autocast(self.device.type, enabled=False):
+            return self._step(tokens, lengths, longest)
+
+    def _step(self, tokens: Tensor, lengths: Tensor, longest: int) -> Tensor:
+        x = self.embedding.index_select(0, tokens)  # (W, D)
+        if self.positions is not None:
+            x = x + self.positions.index_select(0, lengths)
+        turns = None
+        if self.cosine is not None and self.sine is not None:
+            turns = tuple(t.index_select(0, lengths)[:, None, None] for t in (self.cosine, self.sine))
+        rows, seen = self.cache.rows(lengths), self.seen(lengths, longest, self.model.window)
+        if self.device.type == "cpu":  # what is added to scores, (W G, R, longest)
+            penalty = torch.zeros(seen.shape, dtype=self.cache.all.dtype).masked_fill_(~seen, -torch.inf)
+            seen = penalty.expand(-1, self.groups, self.heads // self.groups, -1).flatten(0, 1)
+        for number, layer in enumerate(self.layers):
+            mixed = self._attend(number, layer, layer.query_key_value(layer.norm(x)), turns, rows, seen)
+            x = layer.feed_forward(layer.out.onto(x, mixed))
+        return self._logits(self.final_norm(x))
+
+    def _attend(
+        self,
+        number: int,
+        layer: FusedLayer,
+        fused: Tensor,
+        turns: tuple[Tensor, ...] | None,
+        rows: Tensor,
+        seen: Tensor,
+    ) -> Tensor:
+        """Attention of one new token (W, (H + 2 G) width) of each slot, (W, H width)."""
+        slots, repeat, longest = len(fused), self.heads // self.groups, seen.shape[-1]
+        heads = fused.view(slots, self.groups, repeat + 2, self.width)
+        if layer.query_norm is not None and layer.key_norm is not None:
+            heads[:, :, :repeat] = layer.query_norm(heads[:, :, :repeat])
+            heads[:, :, repeat] = layer.key_norm(heads[:, :, repeat])
+        if turns is not None:
+            turned, half = heads[:, :, : repeat + 1], self.width // 2
+            swapped = torch.cat((turned[..., half:], turned[..., :half]), -1)
+            turned.mul_(turns[0]).addcmul_(swapped, turns[1])
+        heads = heads.to(self.cache.all.dtype)
+        self.cache.write(number, rows, heads[:, :, repeat:])
+        keys, values = self.cache.read(number, slots, longest)  # (W, G, longest, width)
+        queries = heads[:, :, :repeat]
+        if seen.dtype == torch.bool and self.model.attention_softcap is None:
+            return F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen).flatten(1)
+        return self._attend_written_out(queries, keys, values, seen).view(slots, -1)
+
+    def _attend_written_out(self, queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
+        """(W, G, R, width) -> (W G, R, width)."""
+        queries, keys, values = (heads.flatten(0, 1) for heads in (queries, keys, values))
+        softcap, scale = self.model.attention_softcap, self.width**-0.5
+        if softcap is None:
+            return torch.bmm(torch.baddbmm(seen, queries, keys.transpose(1, 2), alpha=scale).softmax(-1), values)
+        scores = torch.bmm(queries, keys.transpose(1, 2)).float().mul_(scale / softcap).tanh_().mul_(softcap)
+        if seen.dtype == torch.bool:
+            seen = seen.expand(-1, self.groups, -1, -1).flatten(0, 1)
+            return torch.bmm(scores.masked_fill_(~seen, -torch.inf).softmax(-1).to(values.dtype), values)
+        return torch.bmm(scores.add_(seen).softmax(-1), values)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """fp32 whatever the operands are rounded to, as in training."""
+        if self.packed_head is not None:
+            z = self.packed_head(x.to(self.dtype).to(x.dtype)).float()
+        elif self.dtype == torch.float32:
+            z = F.linear(x, self.head)
+        else:
+            z = torch.mm(x.to(self.dtype), self.head.t(), out_dtype=torch.float32)
+        softcap, scale = self.model.logit_softcap, self.model.logit_scale
+        if softcap is not None:
+            return z.mul_(scale / softcap).tanh_().mul_(softcap)
+        return z if scale == 1.0 else z.mul_(scale)
