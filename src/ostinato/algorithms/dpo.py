@@ -61,9 +61,6 @@ class DPO(BaseTrainer):
         self.nll_weight = traits.nll_weight if nll_weight is None else nll_weight
         self.reference = frozen_copy(self.model) if self.judges == "gain" else None
 
-    def prepare_step(self, batches: list[PreferenceBatch]) -> list[PreferenceBatch]:
-        return super().prepare_step(batches)
-
     def prepare_batch(self, batch: PreferenceBatch) -> PreferenceBatch:
         if self.reference is not None:
             batch.reference = scored(self.reference, batch.tokens).log_probs

@@ -83,12 +83,11 @@ class KTO(BaseTrainer):
 
     def baseline(self, batches: Iterable[Any]) -> Tensor:
         """z over these micro-batches of all ranks: a number, equal on all, however they are cut."""
-        sums = [
-            torch.stack([self.mismatched_gain(b.mismatched), b.desirable.new_tensor(len(b.desirable)).double()])
-            for b in batches
-        ]
-        table = self.strategy.gather(torch.stack(sums).cpu()).reshape(-1, 2).tolist()  # (micro-batches of all ranks, 2)
-        total, count = (math.fsum(column) for column in zip(*table, strict=True))
+        sums, counts = zip(
+            *((self.mismatched_gain(batch.mismatched), len(batch.desirable)) for batch in batches), strict=True
+        )
+        own = torch.stack([torch.stack(sums).cpu(), torch.tensor(counts, dtype=torch.float64)])  # (2, micro-batches)
+        total, count = (math.fsum(row) for row in self.strategy.gather(own).transpose(0, 1).flatten(1).tolist())
         return torch.tensor(max(0.0, total / count), device=self.strategy.device)
 
     def mismatched_gain(self, rows: TokenBatch) -> Tensor:
