@@ -33,6 +33,8 @@ class Response:
     penalty: float = 0.0
     """Taken off the score before it is compared with others."""
     advantage: float | None = None
+    data: TrainedTokens | None = None
+    """A row of data in a response's place: its tokens; of the sample only the key counts."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -42,7 +44,12 @@ class Response:
     @property
     def length(self) -> int:
         """n, trained tokens."""
-        return len(self.sample.response_ids)
+        return len(self.sample.response_ids) if self.data is None else int(np.count_nonzero(self.data.trained))
+
+    @property
+    def tokens(self) -> TrainedTokens:
+        """What is laid into a row."""
+        return trained_tokens(self.sample) if self.data is None else self.data
 
 
 @dataclass(eq=False)
@@ -74,7 +81,7 @@ class ResponseLayout:
 
     def tokens(self, responses: Sequence[Response]) -> tuple[TokenBatch, list[Response]]:
         """One batch, and the responses in the order of its sequences."""
-        items = [trained_tokens(one.sample) for one in responses]
+        items = [one.tokens for one in responses]
         lengths = [len(item.ids) for item in items]
         width = max([self.options.sequence_length, *lengths])
         form = Conversations(replace(self.options, sequence_length=width))

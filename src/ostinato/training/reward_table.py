@@ -50,20 +50,28 @@ class Table:
         return {(int(p), int(s)): i for i, (p, s) in enumerate(zip(self.prompt, self.sample, strict=True))}
 
 
+def mean(values: np.ndarray) -> Sum:
+    """Of those that are known."""
+    known = values[~np.isnan(values)]
+    return Sum(Mean, math.fsum(known), float(len(known)))
+
+
 def reward_sums(table: Table) -> dict[str, Sum]:
     """Metrics of all responses of a step."""
-
-    def mean(values: np.ndarray) -> Sum:
-        known = values[~np.isnan(values)]
-        return Sum(Mean, math.fsum(known), float(len(known)))
-
     scores = table.score[~np.isnan(table.score)]
-    tokens = table.tokens if len(table.tokens) else np.array([math.nan])
     return {
         "reward/mean": mean(table.score),
         "reward/std": Sum(Mean, float(scores.std(ddof=1)) if len(scores) > 1 else math.nan, 1.0),
         "reward/unscorable_fraction": mean(np.isnan(table.score).astype(float)),
         **{f"rewards/{label}": mean(values) for label, values in table.parts.items()},
+        **response_sums(table),
+    }
+
+
+def response_sums(table: Table) -> dict[str, Sum]:
+    """Metrics of all responses of a step that need no judge."""
+    tokens = table.tokens if len(table.tokens) else np.array([math.nan])
+    return {
         "response/tokens_mean": mean(table.tokens),
         "response/tokens_min": Sum(Min, float(tokens.min()), 1.0),
         "response/tokens_max": Sum(Max, float(tokens.max()), 1.0),

@@ -33,9 +33,11 @@ SHOWN = ("reward/mean", "rewards/", "response/tokens_mean", "response/truncated_
 
 
 class Rollouts:
-    """What an algorithm that samples owns: generator, rewards, and the layout of responses."""
+    """What an algorithm that samples owns: generator, rewards (unless nobody is `judged`), the layout of responses."""
 
-    def __init__(self, trainer: BaseTrainer, group_size: int = 1, *, allow_filtered: bool = False) -> None:
+    def __init__(
+        self, trainer: BaseTrainer, group_size: int = 1, *, allow_filtered: bool = False, judged: bool = True
+    ) -> None:
         config, strategy = trainer.config, trainer.strategy
         self.trainer, self.strategy = trainer, strategy
         self.params = SamplingParams.of(config.generation, seed=trainer.seed, n=group_size)
@@ -50,7 +52,7 @@ class Rollouts:
         self.generator = Generator(trainer.tokenizer)
         load = load_by_name(config.experiment.output_root, str(strategy.device))
         context = RewardContext(config.generation.max_new_tokens, trainer.seed, str(strategy.device), load)
-        self.rewards = REWARDS.get("weighted_sum")(config.rewards, context)
+        self.rewards = REWARDS.get("weighted_sum")(config.rewards, context) if judged else None
         self.layout = ResponseLayout(trainer.parts.data.format.options, strategy.device)
 
     def sample(self, prompts: Sequence[Prompt], numbers: Sequence[int], step: int) -> list[Response]:
@@ -83,14 +85,12 @@ class Rollouts:
         samples = self.generator.generate(
             model, ids, params, step=step, numbers=numbers, rows=rows, progress=lambda _: self.trainer.poll()
         )
+        behaviour = [{"behaviour": torch.tensor(one.log_probs, device=self.strategy.device)} for one in samples]
+        if self.rewards is None:
+            return [Response(one, None, None, {}, own) for one, own in zip(samples, behaviour, strict=True)]
         scores = self.rewards(samples)
-        device = self.strategy.device
-        found = []
-        for place, (one, score, raw) in enumerate(zip(samples, scores.total, scores.raw, strict=True)):
-            parts = {label: column[place] for label, column in scores.parts.items()}
-            behaviour = torch.tensor(one.log_probs, device=device)
-            found.append(Response(one, score, raw, parts, {"behaviour": behaviour}))
-        return found
+        parts = [{label: column[place] for label, column in scores.parts.items()} for place in range(len(samples))]
+        return list(map(Response, samples, scores.total, scores.raw, parts, behaviour))
 
     def table(self, responses: Sequence[Response]) -> Table:
         """The same table on every rank."""
@@ -118,10 +118,13 @@ class Rollouts:
 
     def micro_batches(self, responses: Sequence[Response], names: Sequence[str]) -> list[RolloutBatch]:
         """As many on every rank, those that run short filled up with empty ones."""
-        size = self.micro_batch_size(responses)
-        cut = list(pieces(responses, size))
+        return [self.layout.batch(chunk, names) for chunk in self.chunks(responses)]
+
+    def chunks(self, responses: Sequence[Response]) -> list[Sequence[Response]]:
+        """The responses of each micro-batch: as many on every rank, those that run short end with empty ones."""
+        cut = list(pieces(responses, self.micro_batch_size(responses)))
         count = int(self.strategy.gather(torch.tensor([len(cut)])).max())
-        return [self.layout.batch(chunk, names) for chunk in [*cut, *[[]] * (max(count, 1) - len(cut))]]
+        return [*cut, *[[]] * (max(count, 1) - len(cut))]
 
     def micro_batch_size(self, responses: Sequence[Response]) -> int:
         """Responses at once on a device."""

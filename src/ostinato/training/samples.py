@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SampleText:
-    """A hook. Of an algorithm that samples itself (it has `samples()`, rows of plain values) it writes these as JSON
+    """A hook. Of an algorithm that sampled itself (its `samples()` gives rows of plain values) it writes these as JSON
     lines; for any other it continues `generation.prompts` (an empty prompt if there are none), with the same random
     numbers each time, and writes what comes out.
     """
@@ -28,8 +28,9 @@ class SampleText:
     def __call__(self, trainer: BaseTrainer, output: StepOutput) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{output.step:08d}"
-        if hasattr(trainer, "samples"):
-            lines = [json.dumps(row, ensure_ascii=False, default=str) for row in trainer.samples()]
+        rows = trainer.samples() if hasattr(trainer, "samples") else []
+        if rows:
+            lines = [json.dumps(row, ensure_ascii=False, default=str) for row in rows]
             path.with_suffix(".jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
             return
         prompts = list(trainer.config.generation.prompts) or [""]

@@ -66,19 +66,21 @@ class Origin:
         load_into(kept, {name: tensor for name, tensor in found.items() if name not in heads}, str(self.folder))
 
 
-def find_weights(init_from: str, root: Path, recorded_step: int | None = None) -> Origin:
+def find_weights(
+    init_from: str, root: Path, recorded_step: int | None = None, *, key: str = "model.init_from"
+) -> Origin:
     """`run:NAME[@step]` below `root`, or a folder: a run's, a checkpoint's, or one with config.json and safetensors.
 
-    Of a run without @step it is the newest good checkpoint, or the one of `recorded_step`.
+    Of a run without @step it is the newest good checkpoint, or the one of `recorded_step`. `key` of the config says so.
     """
     if init_from.startswith("hub:"):
-        raise UserError(f"model.init_from: {init_from}: hubs are not built yet. Use run:NAME[@step] or a folder.")
+        raise UserError(f"{key}: {init_from}: hubs are not built yet. Use run:NAME[@step] or a folder.")
     name, _, step = (
         init_from.removeprefix("run:").partition("@") if init_from.startswith("run:") else (init_from, "", "")
     )
     folder = root / name if init_from.startswith("run:") else Path(init_from)
     if not folder.is_dir():
-        raise UserError(f"model.init_from: {init_from}: no such folder: {folder}.")
+        raise UserError(f"{key}: {init_from}: no such folder: {folder}.")
     if (folder / "checkpoints").is_dir():
         return from_run(folder, int(step) if step else recorded_step)
     if (folder / "manifest.json").is_file():
