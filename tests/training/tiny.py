@@ -21,6 +21,13 @@ generation: {max_new_tokens: 5, stop: ["a", "Z", "7"]}
 
 """
 
+# Half of the answers are the student's own.
+TAUGHT = """
+distill: {teacher: FOLDER, on_policy_fraction: 0.5}
+generation: {max_new_tokens: 5}
+
+"""
+
 
 def algorithms() -> list[str]:
     """All registered names."""
@@ -59,12 +66,15 @@ def write_config(folder: Path, algorithm: str, extra: str = "") -> Path:
     train = {
         "Windows": f"{{name: text, path: {folder}/text}}",
         "Conversations": f"{{name: jsonl, path: {folder}/rows.jsonl}}",
+        "DistillationRows": f"{{name: jsonl, path: {folder}/rows.jsonl}}",
         "Pairs": f"{{name: jsonl, path: {folder}/pairs.jsonl}}",
         "LabelledResponses": f"{{name: jsonl, path: {folder}/labelled.jsonl}}",
         "Prompts": f"{{name: jsonl, path: {folder}/prompts.jsonl}}",
     }[form]
     if form == "Prompts":
         extra = REWARDED + extra
+    if form == "DistillationRows":
+        extra = TAUGHT.replace("FOLDER", str(write_teacher(folder))) + extra
     # Two fresh rewards differ by little, and what is left of their gradients by rounding: wider weights, wider apart.
     model = MODEL.replace("STD", "0.3" if ALGORITHMS.get(algorithm).model_output == "scalar" else "0.02")
     path = folder / "tiny.yaml"
@@ -82,6 +92,22 @@ logging: {{log_interval: 1, eval_interval: 3, save_interval: 2, trackers!: {{}}}
 """
     )
     return path
+
+
+def write_teacher(folder: Path) -> Path:
+    """`folder/teacher`: a wider model than the student, with weights so wide that it has opinions."""
+    from ostinato.training.build import build, open_strategy
+    from ostinato.training.state import named_weights
+    from ostinato.training.tensor_files import write_tensors
+
+    (folder / "teacher").mkdir(exist_ok=True)
+    wider = ["model.width=24", "model.heads=3", "model.init_std=0.5", "experiment.seed=7"]
+    config = load_config(write_config(folder, "sft"), wider)
+    built = build(config, open_strategy(config))
+    for name, content in built.model_files.items():
+        (folder / "teacher" / name).write_bytes(content)
+    write_tensors(folder / "teacher" / "model.safetensors", named_weights(built.trainer.model), {})
+    return folder / "teacher"
 
 
 def tiny_config(folder: Path, algorithm: str, *overrides: str) -> Config:
