@@ -363,4 +363,4 @@ def test_a_reward_model_starts_from_a_language_model_with_a_fresh_head(folder: P
     weights = dict(built.trainer.model.named_parameters())
     for name, weight in started.named_parameters():
         assert torch.equal(weight, weights[name] if name in weights else dict(fresh.named_parameters())[name]), name
-    assert [started.reward_mean.item(), started.reward_std.item()] == [0.0, 1.0]
+    assert started.reward_mean.item() == started.reward_std.item() == 0.0  # as long as nothing was evaluated

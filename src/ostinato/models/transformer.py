@@ -129,7 +129,7 @@ class Transformer(nn.Module):
             self.rope = RopeTables(shape.head_width, facts)
         self.model = Decoder(inputs.vocab_size, self.max_positions if positions == "learned" else 0, shape)
         self.score = None if output == "tokens" else nn.Linear(width, 1, bias=False)
-        if output == "scalar":  # what a reward model's held-out rewards were like; not trained
+        if output == "scalar":  # what a reward model's held-out rewards were like, 0 before they are known; not trained
             self.reward_mean, self.reward_std = (nn.Parameter(torch.empty(1), requires_grad=False) for _ in range(2))
         headless = tied_embeddings or output == "scalar"
         self.lm_head = None if headless else nn.Linear(width, inputs.vocab_size, bias=False)
@@ -270,9 +270,9 @@ class Transformer(nn.Module):
 
     def initial_value(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """The value a parameter starts from, fp32 on the CPU; `generator` is its own."""
-        if name.endswith((".bias", "reward_mean")):
+        if name.endswith(".bias") or name in ("reward_mean", "reward_std"):
             return torch.zeros(shape)
-        if "norm" in name or name == "reward_std":
+        if "norm" in name:
             return torch.ones(shape)
         std = self.init_std
         if name.endswith(("o_proj.weight", "down_proj.weight")):
