@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -31,7 +32,10 @@ def make_room(model: nn.Module, slots: int, samples: int, longest: int, context:
     """
     device = device_of(model)
     ceiling = min(1 << (max(UNIT, longest) - 1).bit_length(), context or 1 << 62)
-    widths, lengths_vary = equal_shapes(model, slots, ceiling, device) if exact else (powers_of_two(slots), True)
+    widths, lengths_vary = powers_of_two(slots), True
+    if exact:
+        with memory_or_none():
+            widths, lengths_vary = equal_shapes(model, slots, ceiling, device)
     if lengths_vary:
         grid = reaches(ceiling, device)
         grid = grid[: next(number for number, reach in enumerate(grid) if reach >= longest) + 1]
@@ -50,12 +54,19 @@ def make_room(model: nn.Module, slots: int, samples: int, longest: int, context:
 
 def _allocate(model: nn.Module, width: int, length: int, *, exact: bool) -> Decoding | None:
     """None where there is not enough memory."""
-    try:
+    with memory_or_none():
         return begin(model, width, length, exact=exact)
+    return None
+
+
+@contextmanager
+def memory_or_none() -> Iterator[None]:
+    """Goes on behind its block where memory did not suffice in it."""
+    try:
+        yield
     except RuntimeError as error:  # of which torch.OutOfMemoryError is one
         if not isinstance(error, torch.OutOfMemoryError) and "alloc" not in str(error):
             raise
-    return None
 
 
 def _no_room(model: nn.Module, width: int, length: int) -> str:

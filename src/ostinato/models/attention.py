@@ -33,7 +33,7 @@ class AttentionPlan:
     boundaries: Tensor | None = None  # (documents + 1,) int32, varlen
     longest: int = 0
     block_mask: Any = None
-    written_out: bool = False  # cpu_attention.py computes it, given fp32
+    written_out: bool = False  # by products and softmax: documents as in cpu_attention.py, given fp32, or a mask
 
 
 def plan_attention(
@@ -109,8 +109,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan) -> Te
     q, k, v = (x.transpose(1, 2) for x in (query, key, value))  # (B, H or G, T or S, width)
     if plan.kind == "flex":
         mixed = _attend_flex(q, k, v, plan)
-    elif plan.softcap is not None:
-        mixed = _attend_capped(q, k, v, plan)
+    elif plan.softcap is not None or plan.written_out:
+        mixed = _attend_written_out(q, k, v, plan)
     else:
         mixed = F.scaled_dot_product_attention(
             q,
@@ -124,13 +124,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan) -> Te
     return mixed.transpose(1, 2)
 
 
-def _attend_capped(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> Tensor:
-    """Written out, because no fused kernel of torch caps its scores: softcap * tanh(scores / softcap)."""
-    assert plan.softcap is not None
+def _attend_written_out(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> Tensor:
+    """No fused kernel of torch caps its scores, softcap * tanh(scores / softcap); and on the CPU a row's bits depend
+    there on the thread that computes it."""
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))
     scores = (q @ k.transpose(-2, -1)).float() * q.shape[-1] ** -0.5
-    scores = plan.softcap * torch.tanh(scores / plan.softcap)
+    if plan.softcap is not None:
+        scores = plan.softcap * torch.tanh(scores / plan.softcap)
     mask = plan.mask if plan.mask is not None else causal_mask(q.shape[2], None, None, q.device)
     shares = scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)
     return F.dropout(shares, plan.dropout, training=plan.dropout > 0).to(v.dtype) @ v

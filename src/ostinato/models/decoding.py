@@ -106,7 +106,8 @@ class CachedDecoding:
         if self._prompt is not None:
             shape = (1, self._prompt_length)
             return plan_attention("auto", shape, None, self.device, window=window, softcap=softcap)
-        return AttentionPlan("mask", softcap=softcap, mask=self.seen(self._lengths, self._longest, window))
+        mask = self.seen(self._lengths, self._longest, window)
+        return AttentionPlan("mask", softcap=softcap, mask=mask, written_out=self.device.type == "cpu")
 
     def seen(self, lengths: Tensor, longest: int, window: int | None) -> Tensor:
         """(W, 1, 1, longest): whether the token at position `lengths` (W,) attends to each position."""
