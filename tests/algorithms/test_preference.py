@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ostinato.algorithms.dpo import is_pair_loss, pair_scores
 from ostinato.algorithms.reward_model import reward_metrics
-from ostinato.core.errors import UserError
+from ostinato.core.errors import RefusedError, UserError
 from ostinato.core.mistakes import ConfigError
 from ostinato.core.registry import LOSSES
 from ostinato.core.types import Totals
@@ -217,6 +217,49 @@ def test_ranks_change_nothing_either(folder: Path, algorithm: str) -> None:
     ]
     assert [process.wait(timeout=120) for process in ranks] == [0, 0]
     assert_same(load_file(output), whole(folder, algorithm))
+
+
+def step_metrics(trainer) -> dict[str, float]:
+    output = trainer.training_step(next(trainer.parts.open_loader([]).steps(1)))
+    return {"loss": output.loss, **output.metrics, **trainer.evaluate()}
+
+
+@pytest.mark.parametrize("packing", ["data.packing=true", "data.packing=false"])
+def test_a_precomputed_reference_is_as_good_as_a_live_one(folder: Path, packing: str) -> None:
+    def built(*overrides: str):
+        config = tiny_config(folder, "dpo", packing, "training.micro_batch_size=2", "dpo.nll_weight=0.5", *overrides)
+        return build(config, open_strategy(config)).trainer
+
+    live, before = built(), built("dpo.precompute_reference=true")
+    assert before.reference is None
+    first = step_metrics(before)
+    assert first == pytest.approx(step_metrics(live), rel=1e-5, abs=1e-6)
+    found = step_metrics(before)  # after an update
+    assert found["rewards/chosen"] != 0.0 and found == pytest.approx(step_metrics(live), rel=1e-3, abs=1e-5)
+    assert step_metrics(built("dpo.precompute_reference=true")) == first  # from the cache now
+
+
+def test_a_precomputed_reference_that_differs_is_refused(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("OSTINATO_CACHE", str(tmp_path))
+    config = tiny_config(folder, "dpo", "dpo.precompute_reference=true")
+    build(config, open_strategy(config))
+    files = list(tmp_path.glob("references/*/values.npy"))
+    assert len(files) == 2  # of what is trained on, and of what is held out
+    for file in files:
+        values = np.load(file)
+        values[3] += 2e-4
+        np.save(file, values)
+    with pytest.raises(RefusedError, match="differ by 0.0002 from what it gives now"):
+        build(config, open_strategy(config))
+    other = tiny_config(folder, "dpo", "dpo.precompute_reference=true", "experiment.seed=4")
+    build(other, open_strategy(other))  # another model has a folder of its own
+    assert len(list(tmp_path.glob("references/*/values.npy"))) == 4
+
+
+def test_what_has_no_reference_cannot_precompute_it(folder: Path) -> None:
+    config = tiny_config(folder, "dpo", "dpo.loss=simpo", "dpo.precompute_reference=true")
+    with pytest.raises(UserError, match="simpo has no reference"):
+        build(config, open_strategy(config))
 
 
 # ---- kto

@@ -18,6 +18,7 @@ from ostinato.data.batches import TokenBatch
 from ostinato.data.pairs import Pairs, PreferenceBatch
 from ostinato.losses.pair_scores import PairScores, Traits
 from ostinato.training.parts import Parts
+from ostinato.training.precomputed import precompute
 from ostinato.training.reference import frozen_copy
 from ostinato.training.trainer import BaseTrainer
 
@@ -32,7 +33,8 @@ class DPO(BaseTrainer):
     tokens of the whole step) (arXiv:2404.19733). `loss`: sigmoid, robust, hinge, ipo, exo_pair, nca_pair, sppo_hard,
     apo_zero, apo_down, discopop, sigmoid_norm, and without a reference simpo, cpo, orpo; `ostinato explain NAME` prints
     each. An option left null has that loss's own default. The reference is the model the run starts from; dropout is
-    off in the policy too, so the first loss of sigmoid is ln 2.
+    off in the policy too, so the first loss of sigmoid is ln 2. `precompute_reference` scores all data once, before the
+    first step, and keeps the result in the cache instead of a second model in memory.
     """
 
     sample_format = Pairs
@@ -51,6 +53,7 @@ class DPO(BaseTrainer):
         nll_weight: float | None = None,
         divergence: Literal["reverse_kl", "forward_kl", "js", "alpha"] | None = None,
         alpha: float | None = None,
+        precompute_reference: bool = False,
     ) -> None:
         super().__init__(parts)
         given: dict[str, Any] = {"beta": beta, "label_smoothing": label_smoothing, "gamma": gamma, "tau": tau}
@@ -59,11 +62,17 @@ class DPO(BaseTrainer):
         traits: Traits = getattr(LOSSES.get(loss), "traits", Traits())
         self.judges, self.scale = traits.judges, option_of(self.pair_loss, traits.scale)
         self.nll_weight = traits.nll_weight if nll_weight is None else nll_weight
-        self.reference = frozen_copy(self.model) if self.judges == "gain" else None
+        self.reference = frozen_copy(self.model) if self.judges == "gain" and not precompute_reference else None
+        if precompute_reference:
+            if self.judges != "gain":
+                raise UserError(f"dpo.precompute_reference: {loss} has no reference. Leave it out.")
+            precompute(parts, lambda batch: scored(self.model, batch.tokens).log_probs)
 
     def prepare_batch(self, batch: PreferenceBatch) -> PreferenceBatch:
         if self.reference is not None:
             batch.reference = scored(self.reference, batch.tokens).log_probs
+        elif self.judges == "gain" and batch.reference is None:  # precomputed, and a batch without pairs
+            batch.reference = batch.margins.new_zeros(0)
         return batch
 
     def compute_loss(self, batch: PreferenceBatch) -> LossOutput:

@@ -34,6 +34,12 @@ class Pair:
     chosen: TrainedTokens
     rejected: TrainedTokens
     margin: float
+    reference: np.ndarray | None = None  # (n,) log-probs of the trained tokens of both, where they were precomputed
+
+    @property
+    def trained_tokens(self) -> int:
+        """n, of both."""
+        return int(np.count_nonzero(self.chosen.trained) + np.count_nonzero(self.rejected.trained))
 
 
 @dataclass(eq=False)
@@ -102,7 +108,9 @@ class Pairs(Conversations):
         pairs = [pair for row in rows for pair in row]
         margins = tensor([pair.margin for pair in pairs])
         chosen = np.array([np.count_nonzero(pair.chosen.trained) for pair in pairs], dtype=np.int64)
-        return PreferenceBatch(tokens, from_numpy(last_columns(documents, width)), margins, chosen)
+        known = [pair.reference for pair in pairs if pair.reference is not None]
+        reference = from_numpy(np.concatenate(known)) if known else None
+        return PreferenceBatch(tokens, from_numpy(last_columns(documents, width)), margins, chosen, reference)
 
     def empty(self) -> PreferenceBatch:  # type: ignore[override]
         """One narrow row of padding, no pair."""
