@@ -90,9 +90,11 @@ def test_dpo_equals_a_loop_over_single_documents(folder: Path, loss: str) -> Non
     assert trainer.compute_loss(batch).loss.item() == pytest.approx(expected, rel=2e-5)
 
 
-@pytest.mark.parametrize("divergence", ["reverse_kl", "js"])
-def test_the_first_loss_is_ln_2_even_of_a_model_with_dropout(folder: Path, divergence: str) -> None:
-    config = tiny_config(folder, "dpo", "model.dropout=0.5", f"dpo.divergence={divergence}")
+@pytest.mark.parametrize(
+    "option", ["dpo.divergence=js", "training.mixed_precision=bf16", "training.gradient_checkpointing=true"]
+)
+def test_the_first_loss_is_ln_2_even_of_a_model_with_dropout(folder: Path, option: str) -> None:
+    config = tiny_config(folder, "dpo", "model.dropout=0.5", option)
     trainer = build(config, open_strategy(config)).trainer
     output = trainer.training_step(next(trainer.parts.open_loader([]).steps(1)))
     assert output.loss == pytest.approx(math.log(2), abs=1e-6)
