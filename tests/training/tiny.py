@@ -94,7 +94,7 @@ logging: {{log_interval: 1, eval_interval: 3, save_interval: 2, trackers!: {{}}}
     return path
 
 
-def write_teacher(folder: Path) -> Path:
+def write_teacher(folder: Path, *overrides: str) -> Path:
     """`folder/teacher`: a wider model than the student, with weights so wide that it has opinions."""
     from ostinato.training.build import build, open_strategy
     from ostinato.training.state import named_weights
@@ -102,7 +102,7 @@ def write_teacher(folder: Path) -> Path:
 
     (folder / "teacher").mkdir(exist_ok=True)
     wider = ["model.width=24", "model.heads=3", "model.init_std=0.5", "experiment.seed=7"]
-    config = load_config(write_config(folder, "sft"), wider)
+    config = load_config(write_config(folder, "sft"), [*wider, *overrides])
     built = build(config, open_strategy(config))
     for name, content in built.model_files.items():
         (folder / "teacher" / name).write_bytes(content)

@@ -80,6 +80,7 @@ class Distill(BaseTrainer):
         self.epochs, self.minibatches = epochs, minibatches
         self.by_policy_gradient = objective == "policy_gradient"
         clips = {"clip_ratio": clip_ratio, "clip_ratio_high": clip_ratio_high, "dual_clip": dual_clip}
+        self.teacher_name = teacher
         self.teacher, self.origin = load_teacher(teacher, self)
         self.rollouts: Any = None
         if on_policy_fraction:
@@ -225,13 +226,15 @@ class Distill(BaseTrainer):
         return shown(self.last_rollout)
 
     def state(self) -> dict[str, Any]:
-        return {"teacher": self.origin.lineage.get("checkpoint") or ""}
+        known = self.origin.lineage
+        return {"teacher": known.get("checkpoint") or "", "teacher_step": known.get("step") or 0}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        if state["teacher"] != self.state()["teacher"]:
-            raise RefusedError(
-                "distill.teacher: is no longer the checkpoint that this run began with. Name its step: run:NAME@step."
-            )
+        """The teacher is that of the run's beginning, even if its run has gone on since."""
+        if state != self.state():
+            self.teacher, self.origin = load_teacher(self.teacher_name, self, state["teacher_step"] or None)
+        if state != self.state():
+            raise RefusedError(f"distill.teacher: {self.teacher_name} is no longer what this run began with.")
 
 
 class Terms(NamedTuple):
@@ -247,10 +250,13 @@ def first_of(data: StepData, batch_size: int) -> int:
     return (data.step - 1) * batch_size
 
 
-def load_teacher(name: str, trainer: BaseTrainer) -> tuple[Any, Origin]:
-    """The frozen teacher and where it came from. Raises UserError for one that does not fit the student."""
+def load_teacher(name: str, trainer: BaseTrainer, step: int | None = None) -> tuple[Any, Origin]:
+    """The frozen teacher, of a run the checkpoint of `step` unless the name says which, and where it came from.
+
+    Raises UserError for one that does not fit the student.
+    """
     key, remedy = "distill.teacher", "Give the student its tokenizer (tokenizer.name: pretrained, path: ...)."
-    origin = find_weights(name, trainer.config.experiment.output_root, key=key)
+    origin = find_weights(name, trainer.config.experiment.output_root, step, key=key)
     node, inputs = origin.model
     model: Any = build_model(node, inputs, 0, trainer.strategy.device)
     student: Any = trainer.model
