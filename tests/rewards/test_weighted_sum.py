@@ -40,9 +40,9 @@ def test_parts_that_are_none_are_left_out_and_weights_stay():
     assert scores.parts == {"a": [1.0, None, None], "b": [0.5, 0.0, None], "c": [-1.0, -1.0, None]}
 
 
-def test_shaping_alone_has_no_raw_score():
+def test_shaping_alone_is_no_score():
     scores = WeightedSum({"a": (Fixed(None, 1.0, 0), 1.0), "b": (Shaping(-1.0, 0.0, 0.0), 1.0)})(THREE)
-    assert (scores.total, scores.raw) == ([-1.0, 1.0, 0.0], [None, 1.0, 0.0])
+    assert (scores.total, scores.raw) == ([None, 1.0, 0.0], [None, 1.0, 0.0])
 
 
 def test_whole_numbers_booleans_and_those_of_numpy_become_floats():

@@ -11,6 +11,7 @@ from ostinato.experiment.run import Run
 from ostinato.training import hooks
 from ostinato.training.build import Built
 from ostinato.training.checkpoint_folder import Checkpoints, Retention
+from ostinato.training.goals import Goal
 from ostinato.training.samples import SampleText
 from ostinato.training.saver import Saver
 from ostinato.training.trainer import Hook
@@ -53,7 +54,9 @@ def add_hooks(built: Built, folder: Path, write: hooks.Write, say: Callable[[str
     if average is not None:
         trainer.add_hook(average)
     trainer.add_hook(hooks.RecordStep(write))
-    trainer.add_hook(hooks.Evaluate(write, average), every=logging.eval_interval)
+    wanted = trainer.config.evaluation.stop_when
+    goal = Goal.of(wanted) if wanted else None
+    trainer.add_hook(hooks.Evaluate(write, average, goal), every=logging.eval_interval)
     if trainer.strategy.is_main and logging.samples_interval:
         trainer.add_hook(SampleText(folder / "outputs" / "samples", say), every=logging.samples_interval)
     if trainer.strategy.is_main and logging.profile:

@@ -122,6 +122,7 @@ class Evaluation(Section):
     limit: int | None = option(None, "items per evaluator", exclusiveMinimum=0)
     batch_size: int | None = option(None, "null: micro-batch", exclusiveMinimum=0)
     evaluators: dict[str, Evaluator] = option({}, "by label")
+    stop_when: str | None = option(None, "end early once it holds, e.g. validation/loss <= 1.9")
 
 
 @dataclass(frozen=True)

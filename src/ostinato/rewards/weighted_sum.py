@@ -31,7 +31,8 @@ class Scores:
 def weighted_sum(nodes: Mapping[str, Any], context: RewardContext) -> WeightedSum:
     """The sum of `weight` x score over the parts of the section `rewards` that are not None; no part itself.
 
-    Weights are not renormalised; the sum is None only where all parts are. Called with samples it gives `Scores`.
+    Weights are not renormalised; the sum is None only where all parts but those for shaping are. Called with samples it
+    gives `Scores`.
     """
     if not nodes:
         raise UserError("rewards: no reward is given. Name one: `rewards: {accuracy: {name: exact_match}}`.")
@@ -52,7 +53,10 @@ class WeightedSum:
         """The scores of each sample, in their order. Raises OstinatoError where a reward fails, naming the response."""
         scores = {label: checked_scores(label, reward, samples) for label, (reward, _) in self.parts.items()}
         raw = [label for label, (reward, _) in self.parts.items() if not getattr(reward, "shaping", False)]
-        return Scores(self._sums(scores, list(scores), len(samples)), self._sums(scores, raw, len(samples)), scores)
+        total, scored = (self._sums(scores, labels, len(samples)) for labels in (list(scores), raw))
+        if raw:  # a length alone says nothing of a response that nothing else can judge
+            total = [None if own is None else whole for whole, own in zip(total, scored, strict=True)]
+        return Scores(total, scored, scores)
 
     def _sums(self, scores: dict[str, list[float | None]], labels: list[str], count: int) -> list[float | None]:
         sums: list[float | None] = []

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ostinato.core.types import StepOutput
+from ostinato.training.goals import Goal
 
 if TYPE_CHECKING:
     from ostinato.training.trainer import BaseTrainer
@@ -42,11 +43,10 @@ class RecordStep:
 
 
 class Evaluate:
-    """Held-out metrics, with the averaged weights as well if there are any."""
+    """Held-out metrics, with the averaged weights as well if there are any. Once they reach the goal, training ends."""
 
-    def __init__(self, write: Write, average: Average | None = None) -> None:
-        self.write = write
-        self.average = average
+    def __init__(self, write: Write, average: Average | None = None, goal: Goal | None = None) -> None:
+        self.write, self.average, self.goal = write, average, goal
 
     def __call__(self, trainer: BaseTrainer, output: StepOutput) -> None:
         metrics = trainer.evaluate()
@@ -58,6 +58,8 @@ class Evaluate:
         if (saver := trainer.parts.saver) is not None:
             saver.evaluated, saver.evaluated_step = metrics, output.step
         self.write({"kind": "eval", "step": output.step}, metrics)
+        if self.goal is not None and output.step and self.goal.reached(metrics):
+            trainer.total_steps = output.step
 
 
 class Average:
