@@ -103,6 +103,34 @@ def verify(runs: tuple[str, ...], every: bool, root: Path, as_json: bool) -> Non
         raise RefusedError(f"damaged: {', '.join(damaged)}")
 
 
+@command.command("samples")
+@click.argument("run")
+@click.option("--step", metavar="N", help="Of which step; all: which steps there are. Default: the newest.")
+@click.option("--limit", metavar="K", type=click.IntRange(min=0), help="How many; 0: all. Default: 10, as JSON all.")
+@click.option("--sort", metavar="S", help="By score, advantage, tokens or a reward; -S for largest first.")
+@ROOT
+@JSON
+def samples(run: str, step: str | None, limit: int | None, sort: str | None, root: Path, as_json: bool) -> None:
+    """What a run sampled while it trained: responses with their rewards, or texts."""
+    from ostinato.cli import runs_samples
+    from ostinato.experiment.finding import find_run
+
+    folder = find_run(run, root)
+    kept = runs_samples.kept_steps(folder)
+    if step == "all":
+        steps = [{"step": one.step, "count": len(one.read()), "file": str(one.path)} for one in kept]
+        lines = [f"step {one['step']:>6}  {one['count']:>4} samples  {one['file']}" for one in steps]
+        return print_json({"run": folder.name, "steps": steps}) if as_json else click.echo("\n".join(lines))
+    one = runs_samples.chosen_step(kept, step, folder.name)
+    rows = one.read()
+    rows = runs_samples.sorted_rows(rows, sort) if sort else rows
+    shown = rows[: runs_samples.SHOWN if limit is None and not as_json else limit or len(rows)]
+    if as_json:
+        return print_json({"run": folder.name, "step": one.step, "count": len(rows), "samples": shown})
+    click.echo(f"{folder.name}  step {one.step}  {len(shown)} of {len(rows)} samples")
+    runs_samples.show(one, shown)
+
+
 @command.command("watch")
 @click.argument("run")
 @ROOT
