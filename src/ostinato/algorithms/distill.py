@@ -44,7 +44,8 @@ class Distill(BaseTrainer):
     policy_gradient (reverse KL as in MiniLLM, arXiv:2306.08543): of sampled tokens alone, PPO's clipped loss with
     A = log P(y) - old at the temperature of the rollout / sampled tokens; rows of data only serve `nll_weight`.
     Either adds nll_weight x (sum of -log S(y) over tokens of data / their number). Both models without dropout.
-    `teacher`: run:NAME[@step] or a folder.
+    `teacher`: run:NAME[@step] or a folder. `micro_batch_size` counts rows of data, or, where the student samples,
+    samples.
     """
 
     sample_format = DistillationRows
