@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from ostinato.generation.consistency import equal_shapes, powers_of_two, reaches
+from ostinato.generation.consistency import all_reaches, equal_shapes, powers_of_two
 from tests.generation.models import model
 
 CPU = torch.device("cpu")
@@ -22,8 +22,8 @@ class Uneven(torch.nn.Module):
     def config_dict(self) -> dict[str, Any]:
         return {"width": self.width, "reach": self.reach, "slot": self.slot}
 
-    def miniature(self) -> "Uneven":
-        return self
+    def miniature(self) -> Any:
+        return lambda vocabulary: self
 
     def decoding(self, slots: int, length: int) -> "Uneven":
         return self
@@ -40,44 +40,47 @@ class Uneven(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("uneven", "expected"),
+    ("uneven", "widths", "reaches"),
     [
-        (Uneven(), ((1, 2, 4, 8, 16), True)),
-        (Uneven(width=4), ((4, 8, 16), True)),
-        (Uneven(width=99), ((1, 2, 4, 8, 16), True)),  # narrow or not, all are computed alike
-        (Uneven(reach=300), ((1, 2, 4, 8, 16), False)),
-        (Uneven(slot=15), ((16,), True)),  # not even the full width is: nothing may vary
+        (Uneven(), (1, 2, 4, 8, 16), all_reaches(2048, CPU)),
+        (Uneven(width=4), (4, 8, 16), all_reaches(2048, CPU)),
+        (Uneven(width=99), (1, 2, 4, 8, 16), all_reaches(2048, CPU)),  # narrow or not, all are computed alike
+        (Uneven(reach=300), (1, 2, 4, 8, 16), [reach for reach in all_reaches(2048, CPU) if reach > 300]),
+        (Uneven(slot=15), (16,), all_reaches(2048, CPU)),  # not even the full width is: nothing may vary
     ],
 )
-def test_what_differs_is_found(uneven: Uneven, expected: tuple[tuple[int, ...], bool]) -> None:
-    assert equal_shapes(uneven, 16, 512, CPU) == expected
+def test_what_differs_is_found(uneven: Uneven, widths: tuple[int, ...], reaches: list[int]) -> None:
+    assert equal_shapes(uneven, 16, 512, CPU) == (widths, reaches)
 
 
 def test_models_that_offer_little_get_constants() -> None:
-    only_decoding = Uneven()
-    only_decoding.miniature = lambda: None  # type: ignore[method-assign, assignment, return-value]
-    assert equal_shapes(only_decoding, 16, 512, CPU) == ((16,), False)
-    assert equal_shapes(torch.nn.Linear(2, 2), 16, 512, CPU) == ((1, 2, 4, 8, 16), True)  # computed row by row
+    class OnlyDecoding(Uneven):
+        def miniature(self) -> None:
+            return None
+
+    assert equal_shapes(OnlyDecoding(), 16, 512, CPU) == ((16,), [2048])
+    rowwise = equal_shapes(torch.nn.Linear(2, 2), 16, 512, CPU)  # computed row by row
+    assert rowwise == ((1, 2, 4, 8, 16), all_reaches(2048, CPU))
 
 
 def test_a_transformer_is_measured_with_shapes_of_its_own() -> None:
     net = model(length=256)
     before = {name: weight.clone() for name, weight in net.state_dict().items()}
     state = torch.get_rng_state()
-    small = net.miniature()
+    small = net.miniature()(None)
     assert len(small.model.layers) == 1 and small.shape.width == net.shape.width
     assert all(0.5 < weight.std() * weight.shape[-1] ** 0.5 < 1.5 for weight in small.parameters())  # none is zero
     with torch.no_grad():
-        widths, lengths_vary = equal_shapes(net, 8, 256, CPU)
-    assert widths[-1] == 8 and isinstance(lengths_vary, bool)
+        widths, reaches = equal_shapes(net, 8, 256, CPU)
+    assert widths[-1] == 8 and reaches[-1] == 256
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(weight, before[name]) for name, weight in net.state_dict().items())
 
 
 def test_widths_and_reaches() -> None:
     assert powers_of_two(1) == (1,) and powers_of_two(8) == (1, 2, 4, 8)
-    assert reaches(40, CPU) == [40] and reaches(64, CPU) == [64] and reaches(200, CPU) == [64, 128, 192, 200]
-    far = reaches(8192, CPU)
+    assert all_reaches(20, CPU) == [20] and all_reaches(32, CPU) == [32] and all_reaches(100, CPU) == [32, 64, 96, 100]
+    far = all_reaches(8192, CPU)
     assert far[-1] == 8192 and far == sorted(set(far)) and len(far) < 60
-    assert all(later <= max(earlier + 64, earlier * 1.25) for earlier, later in zip(far, far[1:], strict=False))
-    assert reaches(1000, torch.device("cuda")) == [64, 128, 256, 512, 1000]
+    assert all(later <= max(earlier + 32, earlier * 1.25) for earlier, later in zip(far, far[1:], strict=False))
+    assert all_reaches(1000, torch.device("cuda")) == [32, 64, 128, 256, 512, 1000]

@@ -8,8 +8,7 @@ not show to be equal stays a constant: the full number of slots, the full length
 from __future__ import annotations
 
 import logging
-from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,10 +16,19 @@ from torch import Tensor
 from ostinato.generation.decoding import Decoding
 
 log = logging.getLogger(__name__)
-UNIT = 64  # tokens
+UNIT = 32  # tokens
 TRIED = 128  # tokens in the cache while widths are compared
+HORIZON = 2048  # tokens up to which lengths are compared, or as many as are asked for
+HEAD = 64  # tokens of a vocabulary that is enough to compare lengths
 _widths: dict[tuple[Any, ...], tuple[int, ...]] = {}
-_lengths: dict[tuple[Any, ...], bool] = {}
+_reaches: dict[tuple[Any, ...], list[int]] = {}
+
+
+class Shapes(NamedTuple):
+    """Numbers of slots, and of positions that attention reaches over, at which a step has the same bits; ascending."""
+
+    widths: tuple[int, ...]
+    reaches: list[int]
 
 
 def powers_of_two(slots: int) -> tuple[int, ...]:
@@ -28,7 +36,7 @@ def powers_of_two(slots: int) -> tuple[int, ...]:
     return (*(1 << n for n in range(slots.bit_length()) if 1 << n < slots), slots)
 
 
-def reaches(length: int, device: torch.device) -> list[int]:
+def all_reaches(length: int, device: torch.device) -> list[int]:
     """How far attention may reach, ascending, the last being `length`: multiples of UNIT, then of coarser ones.
 
     On a GPU powers of two, for each is a graph of its own.
@@ -40,66 +48,79 @@ def reaches(length: int, device: torch.device) -> list[int]:
     return [*found, length]
 
 
-def equal_shapes(model: Any, slots: int, length: int, device: torch.device) -> tuple[tuple[int, ...], bool]:
-    """The widths that give the bits of `slots`, ascending, and whether attention may reach any way up to `length`.
+def equal_shapes(model: Any, slots: int, longest: int, device: torch.device) -> Shapes:
+    """What leaves the bits of `slots` rows that attend to the whole cache, for texts of up to `longest` tokens.
 
     Measured once in a process for shapes and whatever else kernels depend on. A model that keeps nothing between tokens
     is computed row by row, so all are equal; one without a `miniature` is not trusted.
     """
+    context = getattr(model, "max_positions", None) or 1 << 62
+    horizon = min(context, max(HORIZON, 1 << (longest - 1).bit_length()))
     if not hasattr(model, "decoding"):
-        return powers_of_two(slots), True
-    small = model.miniature() if hasattr(model, "miniature") else None
-    if small is None:
-        return (slots,), False
+        return Shapes(powers_of_two(slots), all_reaches(horizon, device))
+    miniature = model.miniature() if hasattr(model, "miniature") else None
+    if miniature is None:
+        return Shapes((slots,), [horizon])
     kind, weight = device.type, next(iter(model.parameters()))
     cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
     key = (type(model), str(model.config_dict()), device, weight.dtype, cast, slots, torch.get_num_threads())
     if key not in _widths:
-        short = min(TRIED, getattr(model, "max_positions", TRIED))
-        _widths[key] = Trial(small.decoding(slots, short), slots, short, device).equal_widths()
-    width = _widths[key][0]
-    if (*key, length) not in _lengths:
-        _lengths[*key, length] = Trial(small.decoding(width, length), width, length, device).equal_lengths()
-    return _widths[key], _lengths[*key, length]
+        _widths[key] = equal_widths(miniature(None), slots, min(TRIED, context), device)
+    if (*key, horizon) not in _reaches:
+        _reaches[*key, horizon] = equal_reaches(miniature(HEAD), _widths[key][0], horizon, device)
+    return Shapes(_widths[key], _reaches[*key, horizon])
+
+
+def equal_widths(small: Any, slots: int, length: int, device: torch.device) -> tuple[int, ...]:
+    """The widths that give the bits of all slots together, in whatever order the rows are."""
+    whole = Trial(small.decoding(slots, length), slots, length, device)
+    lengths, rows = whole.lengths_below(length), torch.arange(slots, device=device)
+    reference = whole.step(rows, lengths, length)
+    equal = []
+    for width in powers_of_two(slots):
+        narrow = Trial(small.decoding(width, length), width, length, device)
+        orders = (rows[:width], rows.flip(0)[:width])
+        if all(
+            torch.equal(trial.step(order, lengths[order], length), reference[order])
+            for order in orders
+            for trial in (whole, narrow)
+        ):
+            equal.append(width)
+    if slots not in equal:
+        log.warning("a sample's last bits depend on its slot here: %d rows are not computed alike", slots)
+        return (slots,)
+    return tuple(equal)
+
+
+def equal_reaches(small: Any, width: int, length: int, device: torch.device) -> list[int]:
+    """The reaches that give the bits of all farther ones, whatever the text's length."""
+    trial = Trial(small.decoding(width, length), width, length, device)
+    rows = torch.arange(width, device=device)
+    kept: list[int] = []
+    for reach in reversed(all_reaches(length, device)):
+        lengths = trial.lengths_below(reach)
+        found = trial.step(rows, lengths, reach)
+        if all(torch.equal(trial.step(rows, lengths, farther), found) for farther in kept):
+            kept.insert(0, reach)
+    return kept
 
 
 class Trial:
     """Slots that begin with one prompt and go on with unequal tokens at unequal lengths."""
 
-    def __init__(self, small: Decoding, slots: int, length: int, device: torch.device) -> None:
-        self.small, self.slots, self.length, self.device = small, slots, length, device
-        logits, self.prompt = small.read((torch.arange(length) % 7).to(device))
-        self.tokens = (torch.arange(slots) * 7919 % logits.shape[-1]).to(device)
+    def __init__(self, decoding: Decoding, slots: int, length: int, device: torch.device) -> None:
+        self.decoding, self.slots, self.device = decoding, slots, device
+        logits, self.prompt = decoding.read((torch.arange(length) % 7).to(device))
+        self.vocabulary = logits.shape[-1]
+        self.last: Tensor | None = None
 
-    def equal_widths(self) -> tuple[int, ...]:
-        """The widths that give the bits of all slots together, in whatever order the rows are."""
-        lengths = self._lengths_below(self.length)
-        reference = self._step(self.tokens, lengths, self.length)
-        equal = []
-        for width in powers_of_two(self.slots):
-            rows = torch.arange(width, device=self.device)
-            found = (
-                torch.equal(self._step(self.tokens[order], lengths[order], self.length), reference[order])
-                for order in (rows, rows.flip(0))
-            )
-            if all(found):
-                equal.append(width)
-        if self.slots not in equal:
-            log.warning("a sample's last bits depend on its slot here: %d rows are not computed alike", self.slots)
-            return (self.slots,)
-        return tuple(equal)
-
-    def equal_lengths(self) -> bool:
-        """Whether a text of any length comes out the same however far attention reaches behind it."""
-        return all(
-            torch.equal(*(self._step(self.tokens, self._lengths_below(short), reach) for reach in (short, long)))
-            for short, long in combinations(reaches(self.length, self.device), 2)
-        )
-
-    def _lengths_below(self, reach: int) -> Tensor:
+    def lengths_below(self, reach: int) -> Tensor:
         return reach - 1 - torch.arange(self.slots, device=self.device) % min(UNIT, reach)
 
-    def _step(self, tokens: Tensor, lengths: Tensor, reach: int) -> Tensor:
-        for slot in range(len(tokens)):
-            self.small.place(slot, self.prompt)
-        return self.small.step(tokens, lengths, reach)
+    def step(self, rows: Tensor, lengths: Tensor, reach: int) -> Tensor:
+        """Logits of the first slots, when each is given the token and the length of one of `rows`."""
+        if self.last is None or not torch.equal(self.last, rows):  # else what a step left there is what it leaves again
+            for slot in range(len(rows)):
+                self.decoding.place(slot, self.prompt)
+        self.last = rows
+        return self.decoding.step(rows * 7919 % self.vocabulary, lengths, reach)

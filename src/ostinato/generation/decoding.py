@@ -20,9 +20,9 @@ class Decoding(Protocol):
     long as a decoding lives, so it may lay them out anew. `capturable`, True where `step` waits for nothing and is the
     same work for the same W and `longest`, lets it become a CUDA graph.
 
-    A model may also offer `miniature()`: a model of the same shapes with one layer and random weights, or None. On it
-    the engine measures how narrow it may compute without changing bits (consistency.py; then `config_dict()`, what the
-    model is built from, tells models apart).
+    A model may also offer `miniature()`: None, or what makes a model of the same shapes with one layer and random
+    weights, given the size of its vocabulary (None: the same). On that the engine measures how narrow it may compute
+    without changing bits (consistency.py; then `config_dict()`, what the model is built from, tells models apart).
 
     Example:
         def decoding(self, slots: int, length: int) -> Decoding | None:

@@ -90,7 +90,7 @@ class Generator:
             endings = Endings(self.tokenizer, params.stop, params.max_new_tokens, context)
             longest = max(len(ids) + endings.limit(len(ids)) for ids in texts)
             with evaluating(model):
-                room = make_room(model, self.slots, len(jobs), longest, context, exact=self.exact)
+                room = make_room(model, self.slots, len(jobs), longest, exact=self.exact)
                 self._run(room, endings, jobs, params, device_of(model), heard, progress)
         self.stats.response_tokens = sum(len(job.sample.response_ids) for job in jobs)
         self.stats.seconds = time.perf_counter() - begin

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ostinato.core.errors import UserError
-from ostinato.generation.consistency import UNIT, equal_shapes, powers_of_two, reaches
+from ostinato.generation.consistency import Shapes, all_reaches, equal_shapes, powers_of_two
 from ostinato.generation.decoding import Decoding, begin, device_of
 
 log = logging.getLogger(__name__)
@@ -21,35 +21,43 @@ class Room(NamedTuple):
     """A decoding with `widths[-1]` slots of `reaches[-1]` tokens; a step may be narrower and reach less far."""
 
     decoding: Decoding
-    widths: tuple[int, ...]
+    widths: list[int]
     reaches: list[int]
 
 
-def make_room(model: nn.Module, slots: int, samples: int, longest: int, context: int | None, *, exact: bool) -> Room:
+def make_room(model: nn.Module, slots: int, samples: int, longest: int, *, exact: bool) -> Room:
     """For so many samples of up to `longest` tokens. Where `exact`, at widths and lengths that leave bits as they are.
 
     Raises UserError where memory does not suffice and a narrower width would change bits.
     """
-    device = device_of(model)
-    ceiling = min(1 << (max(UNIT, longest) - 1).bit_length(), context or 1 << 62)
-    widths, lengths_vary = powers_of_two(slots), True
-    if exact:
-        with memory_or_none():
-            widths, lengths_vary = equal_shapes(model, slots, ceiling, device)
-    if lengths_vary:
-        grid = reaches(ceiling, device)
-        grid = grid[: next(number for number, reach in enumerate(grid) if reach >= longest) + 1]
-    else:
-        grid = [context or ceiling]  # a constant of the model, whatever the prompts
-    wanted = next(width for width in widths if width >= min(slots, samples))
-    widths = tuple(width for width in widths if width <= wanted)
+    shapes = _shapes(model, slots, longest, exact=exact)
+    widths, reaches = at_least(min(slots, samples), shapes.widths), at_least(longest, shapes.reaches)
     for narrower in range(len(widths), 0, -1):
-        decoding = _allocate(model, widths[narrower - 1], grid[-1], exact=exact)
+        decoding = _allocate(model, widths[narrower - 1], reaches[-1], exact=exact)
         if decoding is not None:
             if narrower < len(widths):
                 log.warning("memory does not suffice for %d slots: %d at once", widths[-1], widths[narrower - 1])
-            return Room(decoding, widths[:narrower], grid)
-    raise UserError(_no_room(model, widths[0], grid[-1]))
+            return Room(decoding, widths[:narrower], reaches)
+    raise UserError(_no_room(model, widths[0], reaches[-1]))
+
+
+def _shapes(model: nn.Module, slots: int, longest: int, *, exact: bool) -> Shapes:
+    device = device_of(model)
+    if not exact:
+        return Shapes(powers_of_two(slots), all_reaches(longest, device))
+    with memory_or_none():
+        return equal_shapes(model, slots, longest, device)
+    return Shapes((slots,), [longest])  # what does not suffice for a layer does not for all
+
+
+def at_least(wanted: int, sizes: Iterable[int]) -> list[int]:
+    """The ascending sizes up to the first that is large enough."""
+    found = []
+    for size in sizes:
+        found.append(size)
+        if size >= wanted:
+            break
+    return found
 
 
 def _allocate(model: nn.Module, width: int, length: int, *, exact: bool) -> Decoding | None:

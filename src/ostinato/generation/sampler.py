@@ -130,13 +130,13 @@ def pick(p: Tensor, draws: Tensor) -> Tensor:
     blocks = _in_blocks(p, 0.0)  # (W, C / BLOCK, BLOCK)
     edges = blocks.sum(-1).double().mul_(UNIT).long().cumsum(-1)
     target = (draws * edges[:, -1]).long()[:, None]
-    block = (edges <= target).sum(-1, keepdim=True).clamp_(max=edges.shape[1] - 1)  # it is beyond for NaN alone
+    block = torch.searchsorted(edges, target, right=True).clamp_(max=edges.shape[1] - 1)  # it is beyond for NaN alone
     start = torch.where(block > 0, edges.gather(1, (block - 1).clamp_(min=0)), 0)
     own = blocks.gather(1, block[..., None].expand(-1, -1, blocks.shape[2]))[:, 0]  # (W, BLOCK)
     inner = own.double().mul_(UNIT).long().cumsum(-1)
-    within = (inner <= target - start).sum(-1)
-    within = torch.minimum(within, (inner < inner[:, -1:]).sum(-1))  # the block's own sum was rounded
-    return (block[:, 0] * blocks.shape[2] + within).clamp_(max=p.shape[-1] - 1)
+    within = torch.searchsorted(inner, target - start, right=True)
+    within = torch.minimum(within, torch.searchsorted(inner, inner[:, -1:].clone()))  # the block's own sum was rounded
+    return (block * blocks.shape[2] + within)[:, 0].clamp_(max=p.shape[-1] - 1)
 
 
 def first_maximum(scores: Tensor) -> Tensor:

@@ -6,6 +6,9 @@ W slots in use, T tokens of a prompt, S cached positions, G key-value heads, V v
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,22 +34,27 @@ def decoding(model: Transformer, slots: int, length: int) -> CachedDecoding | No
     return FusedDecoding(model, slots, length) if is_plain(model) else CachedDecoding(model, slots, length)
 
 
-def miniature(model: Transformer) -> Transformer | None:
-    """A model of the same shapes with one layer and random weights: what bits depend on can be tried out on it.
+def miniature(model: Transformer) -> Callable[[int | None], Transformer] | None:
+    """What makes a model of the same shapes, its size of vocabulary aside, with one layer and random weights.
 
-    None where the model's own modules do the work: what wraps them, a small copy would not have.
+    What bits depend on can be tried out on it. None where the model's own modules do the work: what wraps them, a copy
+    would not have.
     """
     from ostinato.models.fused_decoding import is_plain
 
-    if not is_plain(model):
-        return None
-    weight, draw = model.model.embed_tokens.weight, torch.Generator().manual_seed(0)
-    with torch.device("meta"):
-        small = type(model)(model.inputs, **{**model.options, "layers": 1})
-    small = small.to_empty(device=weight.device).to(weight.dtype).eval()
-    for one in small.parameters():
-        one.data.copy_(torch.randn(one.shape, generator=draw) * one.shape[-1] ** -0.5)
-    return small
+    weight = model.model.embed_tokens.weight
+
+    def make(vocabulary: int | None) -> Transformer:
+        inputs = replace(model.inputs, vocab_size=vocabulary or model.inputs.vocab_size)
+        draw = torch.Generator().manual_seed(0)
+        with torch.device("meta"):
+            small = type(model)(inputs, **{**model.options, "layers": 1})
+        small = small.to_empty(device=weight.device).to(weight.dtype).eval()
+        for one in small.parameters():
+            one.data.copy_(torch.randn(one.shape, generator=draw) * one.shape[-1] ** -0.5)
+        return small
+
+    return make if is_plain(model) else None
 
 
 def compute_dtype(weight: Tensor) -> torch.dtype:
@@ -79,10 +87,15 @@ class CachedDecoding:
 
     def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """A prompt (T,) on its own: its last logits (V,) fp32, and its keys and values for `place`."""
-        self._prompt, self._prompt_length = [], len(tokens)
+        with self.reading(len(tokens)) as kept:
+            return self.model(tokens[None], cache=self, last_only=True)[0, -1], torch.stack(kept)
+
+    @contextmanager
+    def reading(self, length: int) -> Iterator[list[Tensor]]:
+        """Inside, the model reads a prompt of so many tokens; the list gets each layer's keys and values."""
+        self._prompt, self._prompt_length = [], length
         try:
-            logits = self.model(tokens[None], cache=self, last_only=True)
-            return logits[0, -1], torch.stack(self._prompt)
+            yield self._prompt
         finally:
             self._prompt = None
 

@@ -53,18 +53,19 @@ class Product:
     """x @ weight.T + bias. On the CPU in fp32 by oneDNN on a packed weight: the same bits for any two rows or more."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, rows: int) -> None:
-        self.packed = weight.device.type == "cpu" and weight.dtype == torch.float32 and ONEDNN
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows) if self.packed else weight
+        self.onednn = weight.device.type == "cpu" and weight.dtype == torch.float32 and ONEDNN
+        packed = self.onednn and rows > 1  # for one row alone it makes no difference
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows) if packed else weight
         self.bias = bias
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self.packed:
+        if self.onednn:
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
     def onto(self, residual: Tensor, x: Tensor) -> Tensor:
         """residual + product."""
-        if self.packed:
+        if self.onednn:
             return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
         return residual + self(x)
 
@@ -135,7 +136,8 @@ class FusedDecoding(CachedDecoding):
         on_cpu = embedding.device.type == "cpu"
         super().__init__(model, slots, length, embedding.dtype if on_cpu else self.dtype)
         shape = model.shape
-        self.heads, self.groups, self.width = shape.heads, shape.kv_heads, shape.head_width
+        self.groups, self.repeat, self.width = shape.kv_heads, shape.heads // shape.kv_heads, shape.head_width
+        self._views: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
         self.embedding, self.final_norm = embedding, normaliser(model.model.norm)
         table = model.model.embed_positions
         self.positions = None if table is None else table.weight.detach()
@@ -148,6 +150,13 @@ class FusedDecoding(CachedDecoding):
         if model.rope is not None:
             cosine, sine = model.rope.rows(length, embedding.device)
             self.cosine, self.sine = torch.cat((cosine, cosine), -1), torch.cat((-sine, sine), -1)
+
+    def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """A prompt (T,) on its own: its last logits (V,) fp32, and its keys and values for `place`."""
+        with self.reading(len(tokens)) as kept:
+            last = torch.tensor([len(tokens) - 1], device=self.device)  # behind the last attention it is alone
+            x = self.model.hidden(tokens[None], rows=last, cache=self)
+            return self._logits(x)[0], torch.stack(kept)
 
     def step(self, tokens: Tensor, lengths: Tensor, longest: int) -> Tensor:
         """Logits (W, V) fp32 after one more token (W,) in slots that hold `lengths` (W,), below `longest`, so far."""
@@ -162,54 +171,54 @@ class FusedDecoding(CachedDecoding):
             x = x + self.positions.index_select(0, lengths)
         turns = None
         if self.cosine is not None and self.sine is not None:
-            turns = tuple(t.index_select(0, lengths)[:, None, None] for t in (self.cosine, self.sine))
-        rows, seen = self.cache.rows(lengths), self.seen(lengths, longest, self.model.window)
+            each = lengths.repeat_interleave(self.groups)
+            turns = self.cosine.index_select(0, each).unsqueeze(1), self.sine.index_select(0, each).unsqueeze(1)
+        rows, seen = self.cache.rows(lengths).flatten(0, 1), self.seen(lengths, longest, self.model.window)
         if self.device.type == "cpu":  # what is added to scores, (W G, R, longest)
             penalty = torch.zeros(seen.shape, dtype=self.cache.all.dtype).masked_fill_(~seen, -torch.inf)
-            seen = penalty.expand(-1, self.groups, self.heads // self.groups, -1).flatten(0, 1)
+            seen = penalty.expand(-1, self.groups, self.repeat, -1).flatten(0, 1)
+        cached = self._cached(len(tokens), longest)
         for number, layer in enumerate(self.layers):
-            mixed = self._attend(number, layer, layer.query_key_value(layer.norm(x)), turns, rows, seen)
-            x = layer.feed_forward(layer.out.onto(x, mixed))
+            heads = layer.query_key_value(layer.norm(x)).view(len(rows), self.repeat + 2, self.width)
+            self._turn(layer, heads, turns)
+            heads = heads.to(self.cache.all.dtype)
+            self.cache.write(number, rows, heads.narrow(1, self.repeat, 2))
+            mixed = self._attend(heads.narrow(1, 0, self.repeat), *cached[number], seen)
+            x = layer.feed_forward(layer.out.onto(x, mixed.view(len(x), -1)))
         return self._logits(self.final_norm(x))
 
-    def _attend(
-        self,
-        number: int,
-        layer: FusedLayer,
-        fused: Tensor,
-        turns: tuple[Tensor, ...] | None,
-        rows: Tensor,
-        seen: Tensor,
-    ) -> Tensor:
-        """Attention of one new token (W, (H + 2 G) width) of each slot, (W, H width)."""
-        slots, repeat, longest = len(fused), self.heads // self.groups, seen.shape[-1]
-        heads = fused.view(slots, self.groups, repeat + 2, self.width)
-        if layer.query_norm is not None and layer.key_norm is not None:
-            heads[:, :, :repeat] = layer.query_norm(heads[:, :, :repeat])
-            heads[:, :, repeat] = layer.key_norm(heads[:, :, repeat])
-        if turns is not None:
-            turned, half = heads[:, :, : repeat + 1], self.width // 2
-            swapped = torch.cat((turned[..., half:], turned[..., :half]), -1)
-            turned.mul_(turns[0]).addcmul_(swapped, turns[1])
-        heads = heads.to(self.cache.all.dtype)
-        self.cache.write(number, rows, heads[:, :, repeat:])
-        keys, values = self.cache.read(number, slots, longest)  # (W, G, longest, width)
-        queries = heads[:, :, :repeat]
-        if seen.dtype == torch.bool and self.model.attention_softcap is None:
-            return F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen).flatten(1)
-        return self._attend_written_out(queries, keys, values, seen).view(slots, -1)
+    def _cached(self, slots: int, longest: int) -> list[tuple[Tensor, Tensor]]:
+        """Each layer's keys and values of the first slots, (W G, longest, width): views, made once."""
+        if (slots, longest) not in self._views:
+            parts = (self.cache.read(layer, slots, longest) for layer in range(len(self.layers)))
+            self._views[slots, longest] = [(keys.flatten(0, 1), values.flatten(0, 1)) for keys, values in parts]
+        return self._views[slots, longest]
 
-    def _attend_written_out(self, queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
-        """(W, G, R, width) -> (W G, R, width)."""
-        queries, keys, values = (heads.flatten(0, 1) for heads in (queries, keys, values))
+    def _turn(self, layer: FusedLayer, heads: Tensor, turns: tuple[Tensor, Tensor] | None) -> None:
+        """Norms and rotations of the query and key heads of (W G, R + 2, width), in place."""
+        if layer.query_norm is not None and layer.key_norm is not None:
+            queries, keys = heads.narrow(1, 0, self.repeat), heads.narrow(1, self.repeat, 1)
+            queries.copy_(layer.query_norm(queries))
+            keys.copy_(layer.key_norm(keys))
+        if turns is not None:
+            turned = heads.narrow(1, 0, self.repeat + 1)
+            first, second = turned.split(self.width // 2, -1)
+            swapped = torch.cat((second, first), -1)
+            turned.mul_(turns[0]).addcmul_(swapped, turns[1])
+
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
+        """(W G, R, width) of queries, (W G, longest, width) of keys and values -> what each head takes in."""
         softcap, scale = self.model.attention_softcap, self.width**-0.5
-        if softcap is None:
+        if softcap is None and self.device.type == "cpu":
             return torch.bmm(torch.baddbmm(seen, queries, keys.transpose(1, 2), alpha=scale).softmax(-1), values)
+        if softcap is None:
+            q, k, v = (heads.unflatten(0, (-1, self.groups)) for heads in (queries, keys, values))
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         scores = torch.bmm(queries, keys.transpose(1, 2)).float().mul_(scale / softcap).tanh_().mul_(softcap)
-        if seen.dtype == torch.bool:
-            seen = seen.expand(-1, self.groups, -1, -1).flatten(0, 1)
-            return torch.bmm(scores.masked_fill_(~seen, -torch.inf).softmax(-1).to(values.dtype), values)
-        return torch.bmm(scores.add_(seen).softmax(-1), values)
+        if self.device.type == "cpu":
+            return torch.bmm(scores.add_(seen).softmax(-1), values)
+        hidden = ~seen.expand(-1, self.groups, -1, -1).flatten(0, 1)
+        return torch.bmm(scores.masked_fill_(hidden, -torch.inf).softmax(-1).to(values.dtype), values)
 
     def _logits(self, x: Tensor) -> Tensor:
         """fp32 whatever the operands are rounded to, as in training."""

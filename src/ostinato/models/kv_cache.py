@@ -34,7 +34,7 @@ class KeyValueCache:
         return self._first[: len(lengths)] + lengths[:, None, None]
 
     def write(self, layer: int, rows: Tensor, keys_and_values: Tensor) -> None:
-        """One token's keys and values for each of the first W slots: (W, G, 2, width)."""
+        """One token's keys and values for each of the first W slots, (W, G, 2, width) or as `rows` are shaped."""
         self._flat[layer].index_put_((rows,), keys_and_values)
 
     def read(self, layer: int, slots: int, length: int) -> tuple[Tensor, Tensor]:

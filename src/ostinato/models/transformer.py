@@ -7,7 +7,7 @@ B batch, T time, V vocabulary, N trained tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -283,8 +283,8 @@ class Transformer(nn.Module):
         """What goes on token by token in `slots` texts of up to `length` tokens, for `ostinato.generation`."""
         return decoding(self, slots, length)
 
-    def miniature(self) -> Transformer | None:
-        """One random layer of the same shapes; None for a model that is not decoded in the fused way."""
+    def miniature(self) -> Callable[[int | None], Transformer] | None:
+        """What makes one random layer of the same shapes; None for a model that is not decoded in the fused way."""
         return miniature(self)
 
     def blocks(self) -> list[nn.Module]:
