@@ -14,6 +14,7 @@ from ostinato.core.errors import OstinatoError
 VERBS = {
     "train": ("ostinato.cli.train", "train a model from a config"),
     "generate": ("ostinato.cli.generate", "sample text from a run or a model"),
+    "chat": ("ostinato.cli.chat", "talk to a run or a model"),
     "config": ("ostinato.cli.config", "show, explain, check, diff, hash configs"),
     "components": ("ostinato.cli.components:components", "list what configs can name"),
     "explain": ("ostinato.cli.components:explain", "options, defaults and documentation of a component"),
