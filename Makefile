@@ -1,4 +1,4 @@
-# `make quickstart` trains a small model, `make test` runs every test; both set up .venv first and may be repeated.
+# `make quickstart` teaches a small model sums, `make test` runs every test; both set up .venv first and may be repeated.
 # Variables: VENV=path of the environment, PYTHON=interpreter to make it with, ARGS=more arguments for the command.
 
 VENV ?= .venv
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 .PHONY: help setup quickstart test test-quick lint format bench clean
 
 help:
-	@echo "make quickstart   set up, then train a small language model on the CPU in a few minutes"
+	@echo "make quickstart   set up, then teach a small model sums, by example and by trial: three minutes on the CPU"
 	@echo "make test         set up, then run every test (test-quick: without the slow ones)"
 	@echo "make lint         ruff, mypy and ostinato lint"
 	@echo "make bench        time ostinato beside its peers; results are appended to docs/log.md"
@@ -31,7 +31,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch "$@"
 
 quickstart: setup
-	"$(BIN)/ostinato" train configs/experiments/quickstart.yaml $(ARGS)
+	"$(BIN)/ostinato" train configs/experiments/addition_sft.yaml configs/experiments/addition_grpo.yaml --resume $(ARGS)
 
 test: setup
 	"$(BIN)/python" -m pytest $(ARGS)

@@ -13,7 +13,7 @@ from typing import Any
 from ostinato.cli.progress import Progress
 from ostinato.cli.run_hooks import add_hooks, began_from, facts_at_birth, make_saver
 from ostinato.cli.watchdog import Watchdog
-from ostinato.cli.words import closing_text, eval_text, opening_text, stopped_text
+from ostinato.cli.words import closing_text, eval_text, example_prompt, opening_text, stopped_text
 from ostinato.core.config import Config
 from ostinato.core.errors import OstinatoError, RefusedError, Stopped
 from ostinato.core.stopping import StopFlag, StopRequested
@@ -66,7 +66,7 @@ class Session:
             raise
         self.end("completed", exit_code=0)
         if self.run_record is not None:
-            print(closing_text(folder), flush=True)
+            print(closing_text(folder, example_prompt(self.trainer)), flush=True)
         return folder
 
     def open_run(self, resume: Path | None) -> Path:
@@ -87,8 +87,8 @@ class Session:
                         resume, self.config, command=sys.argv, overrides=self.overrides, capture=self.capture
                     )
                 self.run_record, answer = run, run.folder
-                if resume is None and self.built.origin is not None:
-                    self.built.origin.pin(run.id)
+                for origin in self.built.origins if resume is None else ():
+                    origin.pin(run.id)
             except OstinatoError as error:
                 answer = error
         answer = self.strategy.share(answer)

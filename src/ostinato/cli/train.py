@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 def command(configs: tuple[str, ...], overrides: tuple[str, ...], resume: bool, name: str | None) -> None:
     """Train. Several CONFIGs run one after the other; a later one may start from an earlier one's run
     (`model.init_from: run:NAME`)."""
+    from ostinato.experiment.resuming import Completed
+
     stop, answer = StopFlag().install(), die_with_launcher()
     if name and len(configs) > 1:
         raise UserError("train: --name with several configs. Set experiment.name in each.")
@@ -32,7 +34,10 @@ def command(configs: tuple[str, ...], overrides: tuple[str, ...], resume: bool, 
     try:
         for path in configs or (None,):
             config, folder = requested(path, overrides, resume, name)
-            train_one(config, folder, overrides, stop)
+            try:
+                train_one(config, folder, overrides, stop)
+            except Completed as done:
+                print(done)
         code = 0
     except OstinatoError as error:
         code = error.exit_code

@@ -22,6 +22,9 @@ LAST_NUMBERS = (
 )
 
 
+TOLD = {*LAST_NUMBERS, "validation/token_accuracy", "validation/rewards/accuracy", "validation/bits_per_byte"}
+
+
 def opening_text(built: Built, folder: Path, resumed_from: int | None) -> str:
     """Run, data receipt, model, batch, numerics. The receipt is also written to outputs/samples/data.txt."""
     receipts = "\n".join(receipt.render() for receipt in built.trainer.parts.data.receipts)
@@ -40,8 +43,9 @@ def indent(text: str, by: str = "  ") -> str:
 
 
 def eval_text(step: int, metrics: Mapping[str, float]) -> str:
-    """`step 500  validation/loss 1.8765  validation/perplexity 6.53`."""
-    return f"step {step}  " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    """`step 500  validation/loss 1.8765  validation/perplexity 6.5300`: what matters most; the row has all of them."""
+    told = [name for name in metrics if name.removesuffix("_average") in TOLD] or list(metrics)[:3]
+    return f"step {step}  " + "  ".join(f"{name} {with_error(metrics, name)}" for name in told)
 
 
 def stopped_text(folder: Path, step: int, request: StopRequested) -> str:
@@ -57,8 +61,8 @@ def root_of(folder: Path) -> str:
     return "" if str(folder.parent) == "experiments" else f" -o experiment.output_root={folder.parent}"
 
 
-def closing_text(folder: Path) -> str:
-    """The last numbers, what changed, and what to type next."""
+def closing_text(folder: Path, prompt: str | None = "Once upon a time") -> str:
+    """The last numbers, what changed, and what to type next; `prompt` None: it is no model that can be sampled."""
     run = RunView(folder)
     lines = [f"done       {folder}: step {run.step}"]
     by_kind = {kind: [row for row in run.history() if row["kind"] == kind] for kind in ("train", "eval")}
@@ -67,10 +71,12 @@ def closing_text(folder: Path) -> str:
         lines[0] += "".join(f", {n} {v:.4f}" for n, v in told.items() if isinstance(v, float))
     lines += changes(by_kind["train"], by_kind["eval"])
     root = "" if str(folder.parent) == "experiments" else f" --root {folder.parent}"
+    lines += [f"  sample from it  ostinato generate {folder} --prompt '{prompt}'"] if prompt is not None else []
+    if any((folder / "outputs" / "samples").glob("step_*.jsonl")):
+        lines.append(f"  what it said    ostinato runs samples {folder.name}{root}")
     return "\n".join(
         [
             *lines,
-            f"  sample from it  ostinato generate {folder} --prompt 'Once upon a time'",
             f"  what ran        ostinato runs show {folder.name}{root}",
             f"  curves          tensorboard --logdir {folder / 'logs' / 'tensorboard'}",
         ]
@@ -93,3 +99,14 @@ def with_error(row: Mapping[str, Any], name: str) -> str:
     """`0.523 ± 0.022`, where the row has the standard error."""
     error = row.get(name.replace("/mean", "/standard_error")) if name.endswith("/mean") else None
     return f"{row[name]:.4f}" + (f" ± {error:.4f}" if error is not None else "")
+
+
+def example_prompt(trainer: Any) -> str | None:
+    """One that the model was made for: the config's, or that of the first row; None where it gives no text."""
+    if trainer.model_output == "scalar":
+        return None
+    data, given = trainer.parts.data, trainer.config.generation.prompts
+    first = next(iter(data.train.values()))[0]
+    row = getattr(first, "row", {})
+    prompt = given[0] if given else row.get("prompt") if isinstance(row, dict) else None
+    return prompt if isinstance(prompt, str) and "'" not in prompt and "\n" not in prompt else "Once upon a time"

@@ -34,7 +34,8 @@ def claim_next(
     metadata = read_metadata(folder)
     status = read_or_empty(folder / "status.json")
     if status.get("state") == "completed":
-        raise Completed(f"{metadata['name']} is completed ({folder}): nothing to do.")
+        again = "To run it again give another --name, or put it aside with `ostinato runs rm`."
+        raise Completed(f"{metadata['name']} is completed ({folder}): nothing to do. {again}")
     config = load_config(folder / "config.yaml")
     changed: list[dict[str, Any]] = []
     if requested is not None:

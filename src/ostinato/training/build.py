@@ -108,10 +108,12 @@ class Built:
     """A trainer, and what a run records of it."""
 
     def __init__(self, trainer: BaseTrainer, tier: str, origin: Origin | None, files: dict[str, bytes]) -> None:
-        self.trainer = trainer
-        self.tier = tier
-        self.origin = origin
-        self.model_files = files
+        self.trainer, self.tier, self.origin, self.model_files = trainer, tier, origin, files
+
+    @property
+    def origins(self) -> list[Origin]:
+        """All that the run stands on: what it began from, and a teacher."""
+        return [one for one in (self.origin, getattr(self.trainer, "origin", None)) if one is not None]
 
 
 def inherited_tokenizer(config: Config, origin: Origin | None) -> Any:
