@@ -101,6 +101,7 @@ class CachedDecoding:
 
     def step(self, tokens: Tensor, lengths: Tensor, longest: int) -> Tensor:
         """Logits (W, V) fp32 after one more token (W,) in slots that hold `lengths` (W,), below `longest`, so far."""
+        self.cache.fit(longest)
         self._lengths, self._longest, self._rows = lengths, longest, self.cache.rows(lengths)
         logits = self.model(tokens[:, None], lengths[:, None], cache=self, last_only=True)
         return logits[:, -1]

@@ -15,12 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ostinato.models.attention import attend, plan_attention
 from ostinato.models.blocks import MLP, Attention, Block, Norm
 from ostinato.models.cpu_block import ONEDNN
 from ostinato.models.decoding import CachedDecoding, compute_dtype
 
 if TYPE_CHECKING:
     from ostinato.models.transformer import Transformer
+
+PROMPT_UNIT = 16  # rows: oneDNN compiles anew for each number of them
 
 
 def is_plain(model: Transformer) -> bool:
@@ -137,7 +140,7 @@ class FusedDecoding(CachedDecoding):
         super().__init__(model, slots, length, embedding.dtype if on_cpu else self.dtype)
         shape = model.shape
         self.groups, self.repeat, self.width = shape.kv_heads, shape.heads // shape.kv_heads, shape.head_width
-        self._views: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
+        self._views: tuple[tuple[int, int], Tensor, list[tuple[Tensor, Tensor]]] | None = None
         self.embedding, self.final_norm = embedding, normaliser(model.model.norm)
         table = model.model.embed_positions
         self.positions = None if table is None else table.weight.detach()
@@ -153,10 +156,27 @@ class FusedDecoding(CachedDecoding):
 
     def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """A prompt (T,) on its own: its last logits (V,) fp32, and its keys and values for `place`."""
-        with self.reading(len(tokens)) as kept:
-            last = torch.tensor([len(tokens) - 1], device=self.device)  # behind the last attention it is alone
-            x = self.model.hidden(tokens[None], rows=last, cache=self)
-            return self._logits(x)[0], torch.stack(kept)
+        with torch.autocast(self.device.type, enabled=False):
+            return self._read(tokens)
+
+    def _read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        count, kept = len(tokens), []
+        rows = -(-count // PROMPT_UNIT) * PROMPT_UNIT  # those behind the prompt are computed and ignored
+        positions = torch.arange(rows, device=self.device).clamp_(max=count - 1)
+        x, turns = self._begin(tokens.index_select(0, positions), positions)
+        window, softcap = self.model.window, self.model.attention_softcap
+        plan = plan_attention("auto", (1, count), None, self.device, window=window, softcap=softcap)
+        for layer in self.layers:
+            heads = self._heads(layer, x, turns).view(rows, self.groups, -1, self.width)[:count]
+            kept.append(heads[:, :, self.repeat :].permute(2, 1, 0, 3).contiguous())  # (2, G, T, width)
+            queries, keys, values = heads[:, :, : self.repeat].flatten(1, 2), *heads[:, :, self.repeat :].unbind(2)
+            mixed = attend(queries[None], keys[None], values[None], plan)[0].flatten(1)  # (T, H width)
+            if layer is self.layers[-1]:
+                x, mixed = x[count - 1 : count], mixed[-1:]
+            else:
+                mixed = F.pad(mixed, (0, 0, 0, rows - count))
+            x = layer.feed_forward(layer.out.onto(x, mixed))
+        return self._logits(self.final_norm(x))[0], torch.stack(kept)
 
     def step(self, tokens: Tensor, lengths: Tensor, longest: int) -> Tensor:
         """Logits (W, V) fp32 after one more token (W,) in slots that hold `lengths` (W,), below `longest`, so far."""
@@ -166,36 +186,41 @@ class FusedDecoding(CachedDecoding):
             return self._step(tokens, lengths, longest)
 
     def _step(self, tokens: Tensor, lengths: Tensor, longest: int) -> Tensor:
-        x = self.embedding.index_select(0, tokens)  # (W, D)
-        if self.positions is not None:
-            x = x + self.positions.index_select(0, lengths)
-        turns = None
-        if self.cosine is not None and self.sine is not None:
-            each = lengths.repeat_interleave(self.groups)
-            turns = self.cosine.index_select(0, each).unsqueeze(1), self.sine.index_select(0, each).unsqueeze(1)
+        self.cache.fit(longest)
+        x, turns = self._begin(tokens, lengths)
         rows, seen = self.cache.rows(lengths).flatten(0, 1), self.seen(lengths, longest, self.model.window)
         if self.device.type == "cpu":  # what is added to scores, (W G, R, longest)
             penalty = torch.zeros(seen.shape, dtype=self.cache.all.dtype).masked_fill_(~seen, -torch.inf)
             seen = penalty.expand(-1, self.groups, self.repeat, -1).flatten(0, 1)
         cached = self._cached(len(tokens), longest)
         for number, layer in enumerate(self.layers):
-            heads = layer.query_key_value(layer.norm(x)).view(len(rows), self.repeat + 2, self.width)
-            self._turn(layer, heads, turns)
-            heads = heads.to(self.cache.all.dtype)
+            heads = self._heads(layer, x, turns)
             self.cache.write(number, rows, heads.narrow(1, self.repeat, 2))
             mixed = self._attend(heads.narrow(1, 0, self.repeat), *cached[number], seen)
             x = layer.feed_forward(layer.out.onto(x, mixed.view(len(x), -1)))
         return self._logits(self.final_norm(x))
 
     def _cached(self, slots: int, longest: int) -> list[tuple[Tensor, Tensor]]:
-        """Each layer's keys and values of the first slots, (W G, longest, width): views, made once."""
-        if (slots, longest) not in self._views:
+        """Each layer's keys and values of the first slots, (W G, longest, width): views, kept until others are due."""
+        if self._views is None or self._views[0] != (slots, longest) or self._views[1] is not self.cache.all:
             parts = (self.cache.read(layer, slots, longest) for layer in range(len(self.layers)))
-            self._views[slots, longest] = [(keys.flatten(0, 1), values.flatten(0, 1)) for keys, values in parts]
-        return self._views[slots, longest]
+            views = [(keys.flatten(0, 1), values.flatten(0, 1)) for keys, values in parts]
+            self._views = (slots, longest), self.cache.all, views
+        return self._views[2]
 
-    def _turn(self, layer: FusedLayer, heads: Tensor, turns: tuple[Tensor, Tensor] | None) -> None:
-        """Norms and rotations of the query and key heads of (W G, R + 2, width), in place."""
+    def _begin(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Tokens (N,) at their positions as vectors (N, D), and the rotations of their heads, (N G, 1, width) each."""
+        x = self.embedding.index_select(0, tokens)
+        if self.positions is not None:
+            x = x + self.positions.index_select(0, positions)
+        if self.cosine is None or self.sine is None:
+            return x, None
+        each = positions.repeat_interleave(self.groups)
+        return x, (self.cosine.index_select(0, each).unsqueeze(1), self.sine.index_select(0, each).unsqueeze(1))
+
+    def _heads(self, layer: FusedLayer, x: Tensor, turns: tuple[Tensor, Tensor] | None) -> Tensor:
+        """(N G, R + 2, width): for each group its query heads, its key and its value, normed and turned."""
+        heads = layer.query_key_value(layer.norm(x)).view(-1, self.repeat + 2, self.width)
         if layer.query_norm is not None and layer.key_norm is not None:
             queries, keys = heads.narrow(1, 0, self.repeat), heads.narrow(1, self.repeat, 1)
             queries.copy_(layer.query_norm(queries))
@@ -205,6 +230,7 @@ class FusedDecoding(CachedDecoding):
             first, second = turned.split(self.width // 2, -1)
             swapped = torch.cat((second, first), -1)
             turned.mul_(turns[0]).addcmul_(swapped, turns[1])
+        return heads.to(self.cache.all.dtype)
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
         """(W G, R, width) of queries, (W G, longest, width) of keys and values -> what each head takes in."""
