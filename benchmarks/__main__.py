@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ["startup", "overhead", "sft", "nanogpt"]
+NAMES = ["startup", "overhead", "sft", "dpo", "grpo", "nanogpt"]
 
 
 def main(names: list[str]) -> None:
