@@ -246,8 +246,9 @@ def test_after_an_update_it_samples_from_the_new_weights(make: Model) -> None:
     assert all(map(equal, after, fresh)) and not any(map(equal, before, after))
 
 
-def test_modes_are_restored_and_dropout_is_off() -> None:
-    net = model("stretched").train()
+@pytest.mark.parametrize("make", [fused, hooked])
+def test_modes_are_restored_and_dropout_is_off(make: Model) -> None:
+    net = make("stretched").train()
     net.model.layers[1].eval()
     params = SamplingParams(max_new_tokens=4)
     assert equal(*(Generator(TOKENIZER).generate(net, ids(["ab"]), params)[0] for _ in range(2)))

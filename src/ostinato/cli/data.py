@@ -84,7 +84,12 @@ def open_config_data(path: str, overrides: tuple[str, ...], as_json: bool) -> Da
     config = load(path, overrides, as_json)
     if config.algorithm.name is None:
         raise UserError(f"{path}: algorithm.name: not set. It decides what samples look like: -o algorithm.name=sft.")
-    return open_data(config, ALGORITHMS.get(config.algorithm.name).sample_format)
+    form = ALGORITHMS.get(config.algorithm.name).sample_format
+    if config.model.init_from is None:
+        return open_data(config, form)
+    from ostinato.training.weights import find_origin, inherited_tokenizer  # which needs torch
+
+    return open_data(config, form, tokenizer=inherited_tokenizer(config, find_origin(config)))
 
 
 def parts_of(data: Data) -> list[Samples]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ostinato.core.config import Component, Config
-from ostinato.core.errors import RefusedError, UserError
+from ostinato.core.errors import UserError
 from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import ALGORITHMS, OPTIMIZERS, SCHEDULERS, STRATEGIES
 from ostinato.core.rules import describe_batch
@@ -23,7 +23,7 @@ from ostinato.training.guards import LossGuard
 from ostinato.training.initialise import parameter_groups
 from ostinato.training.model_maker import ModelMaker, with_output
 from ostinato.training.trainer import BaseTrainer, Parts
-from ostinato.training.weights import Origin, find_weights, model_files
+from ostinato.training.weights import Origin, find_origin, inherited_tokenizer, model_files
 
 Event = Callable[..., None]
 
@@ -114,24 +114,6 @@ class Built:
     def origins(self) -> list[Origin]:
         """All that the run stands on: what it began from, and a teacher."""
         return [one for one in (self.origin, getattr(self.trainer, "origin", None)) if one is not None]
-
-
-def inherited_tokenizer(config: Config, origin: Origin | None) -> Any:
-    """The tokenizer of `model.init_from`, unless the config names a path of its own or there is none."""
-    if origin is None or not (origin.folder / "tokenizer.json").is_file() or config.tokenizer.path is not None:
-        return None
-    return origin.tokenizer()
-
-
-def find_origin(config: Config, began_from: Mapping[str, Any] | None) -> Origin | None:
-    """Where the weights to start from are; for a resumed run where they were, even if newer ones came since."""
-    if config.model.init_from is None:
-        return None
-    recorded = began_from or {}
-    origin = find_weights(config.model.init_from, config.experiment.output_root, recorded.get("step"))
-    if recorded.get("checkpoint") not in (None, origin.lineage.get("checkpoint")):
-        raise RefusedError(f"model.init_from: {config.model.init_from} is no longer what this run began from.")
-    return origin
 
 
 def model_description(config: Config, origin: Origin | None, data: Data, output: str) -> tuple[Component, ModelInputs]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,24 @@ def find_weights(
         manifests.verify_files(folder, manifests.read_checkpoint(folder))
         return Origin(folder / "model", {"folder": str(folder)})
     return Origin(folder, {"folder": str(folder)})
+
+
+def find_origin(config: Config, began_from: Mapping[str, Any] | None = None) -> Origin | None:
+    """Where the weights to start from are; for a resumed run where they were, even if newer ones came since."""
+    if config.model.init_from is None:
+        return None
+    recorded = began_from or {}
+    origin = find_weights(config.model.init_from, config.experiment.output_root, recorded.get("step"))
+    if recorded.get("checkpoint") not in (None, origin.lineage.get("checkpoint")):
+        raise RefusedError(f"model.init_from: {config.model.init_from} is no longer what this run began from.")
+    return origin
+
+
+def inherited_tokenizer(config: Config, origin: Origin | None) -> Any:
+    """The tokenizer of `model.init_from`, unless the config names a path of its own or there is none."""
+    if origin is None or not (origin.folder / "tokenizer.json").is_file() or config.tokenizer.path is not None:
+        return None
+    return origin.tokenizer()
 
 
 def from_run(run: Path, step: int | None) -> Origin:
