@@ -92,7 +92,7 @@ def test_equals_a_loop_without_a_cache(make: Model, shape: str, temperature: flo
 def test_a_sample_has_the_same_bits_in_any_company(make: Model, shape: str, threads: int) -> None:
     net, prompts = make(shape), ids(PROMPTS * 4)
     torch.set_num_threads(threads)
-    params = SamplingParams(max_new_tokens=8, n=4, seed=7, top_p=0.95, logprobs=2)
+    params = SamplingParams(max_new_tokens=8 // threads, n=4, seed=7, top_p=0.95, logprobs=2)
     generate = lambda slots, chosen: Generator(TOKENIZER, slots).generate(  # noqa: E731
         net, [prompts[number] for number in chosen], params, numbers=chosen, step=2
     )
@@ -103,7 +103,7 @@ def test_a_sample_has_the_same_bits_in_any_company(make: Model, shape: str, thre
         found = generate(64, chosen)
         for place, number in enumerate(chosen):
             assert all(map(equal, found[4 * place : 4 * place + 4], together[4 * number :][:4]))
-    again = Generator(TOKENIZER, 64).generate(net, prompts[:1], SamplingParams(max_new_tokens=8, seed=8))
+    again = Generator(TOKENIZER, 64).generate(net, prompts[:1], SamplingParams(max_new_tokens=8 // threads, seed=8))
     assert again[0].response_ids != together[0].response_ids
     torch.set_num_threads(1)
 

@@ -44,6 +44,6 @@ class Endings:
         return text[: min(found)] if found else text
 
     def _stops(self, ids: list[int]) -> bool:
-        """Whether the newest token completes a stop string: decoded is only the end, all of it where that has one."""
+        """Whether the newest token completes a stop string: only the end is decoded, the rest held none before."""
         tail = self.tokenizer.decode(ids[-self._tail :])
-        return any(stop in tail for stop in self.stop) and self.text(ids) != self.tokenizer.decode(ids)
+        return any(stop in tail for stop in self.stop)
