@@ -12,15 +12,15 @@ CPU = torch.device("cpu")
 
 
 class Uneven(torch.nn.Module):
-    """A model whose logits tell how it was computed: below `width` rows, beyond `reach` tokens, or from slot `slot`."""
+    """A model whose logits tell how it was computed: below `width` rows, beyond `reach`, from slot `slot`, ..."""
 
-    def __init__(self, width: int = 0, reach: int = 1 << 30, slot: int = 1 << 30) -> None:
+    def __init__(self, width: int = 0, reach: int = 1 << 30, slot: int = 1 << 30, prompts: int = 9) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.width, self.reach, self.slot = width, reach, slot
+        self.width, self.reach, self.slot, self.prompts = width, reach, slot, prompts
 
     def config_dict(self) -> dict[str, Any]:
-        return {"width": self.width, "reach": self.reach, "slot": self.slot}
+        return {"width": self.width, "reach": self.reach, "slot": self.slot, "prompts": self.prompts}
 
     def miniature(self) -> Any:
         return lambda vocabulary: self
@@ -28,8 +28,8 @@ class Uneven(torch.nn.Module):
     def decoding(self, slots: int, length: int) -> "Uneven":
         return self
 
-    def read(self, tokens: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return torch.zeros(10), None
+    def read(self, prompts: list[torch.Tensor]) -> list[tuple[torch.Tensor, None]]:
+        return [(torch.zeros(10) + float(len(prompts) > self.prompts), None) for _ in prompts]
 
     def place(self, slot: int, prompt: None) -> None: ...
 
@@ -46,11 +46,12 @@ class Uneven(torch.nn.Module):
         (Uneven(width=4), (4, 8, 16), all_reaches(2048, CPU)),
         (Uneven(width=99), (1, 2, 4, 8, 16), all_reaches(2048, CPU)),  # narrow or not, all are computed alike
         (Uneven(reach=300), (1, 2, 4, 8, 16), [reach for reach in all_reaches(2048, CPU) if reach > 300]),
+        (Uneven(prompts=1), (1, 2, 4, 8, 16), all_reaches(2048, CPU)),  # together prompts are read otherwise
         (Uneven(slot=15), (16,), all_reaches(2048, CPU)),  # not even the full width is: nothing may vary
     ],
 )
 def test_what_differs_is_found(uneven: Uneven, widths: tuple[int, ...], reaches: list[int]) -> None:
-    assert equal_shapes(uneven, 16, 512, CPU) == (widths, reaches)
+    assert equal_shapes(uneven, 16, 512, CPU) == (widths, reaches, uneven.prompts > 1)
 
 
 def test_models_that_offer_little_get_constants() -> None:
@@ -58,9 +59,9 @@ def test_models_that_offer_little_get_constants() -> None:
         def miniature(self) -> None:
             return None
 
-    assert equal_shapes(OnlyDecoding(), 16, 512, CPU) == ((16,), [2048])
+    assert equal_shapes(OnlyDecoding(), 16, 512, CPU) == ((16,), [2048], False)
     rowwise = equal_shapes(torch.nn.Linear(2, 2), 16, 512, CPU)  # computed row by row
-    assert rowwise == ((1, 2, 4, 8, 16), all_reaches(2048, CPU))
+    assert rowwise == ((1, 2, 4, 8, 16), all_reaches(2048, CPU), True)
 
 
 def test_a_transformer_is_measured_with_shapes_of_its_own() -> None:
@@ -71,7 +72,7 @@ def test_a_transformer_is_measured_with_shapes_of_its_own() -> None:
     assert len(small.model.layers) == 1 and small.shape.width == net.shape.width
     assert all(0.5 < weight.std() * weight.shape[-1] ** 0.5 < 1.5 for weight in small.parameters())  # none is zero
     with torch.no_grad():
-        widths, reaches = equal_shapes(net, 8, 256, CPU)
+        widths, reaches, _ = equal_shapes(net, 8, 256, CPU)
     assert widths[-1] == 8 and reaches[-1] == 256
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(weight, before[name]) for name, weight in net.state_dict().items())

@@ -20,15 +20,19 @@ UNIT = 32  # tokens
 TRIED = 128  # tokens in the cache while widths are compared
 HORIZON = 2048  # tokens up to which lengths are compared, or as many as are asked for
 HEAD = 64  # tokens of a vocabulary that is enough to compare lengths
-_widths: dict[tuple[Any, ...], tuple[int, ...]] = {}
+_widths: dict[tuple[Any, ...], tuple[tuple[int, ...], bool]] = {}
 _reaches: dict[tuple[Any, ...], list[int]] = {}
 
 
 class Shapes(NamedTuple):
-    """Numbers of slots, and of positions that attention reaches over, at which a step has the same bits; ascending."""
+    """Numbers of slots, and of positions that attention reaches over, at which a step has the same bits; ascending.
+
+    `together`: whether prompts have the same bits read in one call as each on its own.
+    """
 
     widths: tuple[int, ...]
     reaches: list[int]
+    together: bool
 
 
 def powers_of_two(slots: int) -> tuple[int, ...]:
@@ -57,18 +61,20 @@ def equal_shapes(model: Any, slots: int, longest: int, device: torch.device) -> 
     context = getattr(model, "max_positions", None) or 1 << 62
     horizon = min(context, max(HORIZON, 1 << (longest - 1).bit_length()))
     if not hasattr(model, "decoding"):
-        return Shapes(powers_of_two(slots), all_reaches(horizon, device))
+        return Shapes(powers_of_two(slots), all_reaches(horizon, device), True)
     miniature = model.miniature() if hasattr(model, "miniature") else None
     if miniature is None:
-        return Shapes((slots,), [horizon])
+        return Shapes((slots,), [horizon], False)
     kind, weight = device.type, next(iter(model.parameters()))
     cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
     key = (type(model), str(model.config_dict()), device, weight.dtype, cast, slots, torch.get_num_threads())
     if key not in _widths:
-        _widths[key] = equal_widths(miniature(None), slots, min(TRIED, context), device)
+        small, short = miniature(None), min(TRIED, context)
+        _widths[key] = equal_widths(small, slots, short, device), read_alike(small, short, device)
     if (*key, horizon) not in _reaches:
-        _reaches[*key, horizon] = equal_reaches(miniature(HEAD), _widths[key][0], horizon, device)
-    return Shapes(_widths[key], _reaches[*key, horizon])
+        _reaches[*key, horizon] = equal_reaches(miniature(HEAD), _widths[key][0][0], horizon, device)
+    widths, together = _widths[key]
+    return Shapes(widths, _reaches[*key, horizon], together)
 
 
 def equal_widths(small: Any, slots: int, length: int, device: torch.device) -> tuple[int, ...]:
@@ -105,12 +111,33 @@ def equal_reaches(small: Any, width: int, length: int, device: torch.device) -> 
     return kept
 
 
+def read_alike(small: Any, length: int, device: torch.device) -> bool:
+    """Whether prompts read in one call, in whatever order, give the bits of each on its own."""
+    decoding = small.decoding(2, length)
+    sizes = [max(1, length // 9), max(1, length // 4), max(1, length // 9), 1, max(1, length // 2)]
+    prompts = [(torch.arange(size) % (3 + number)).to(device) for number, size in enumerate(sizes)]
+
+    def tried(read: tuple[Tensor, Any], size: int) -> Tensor:
+        """The logits behind the prompt, and those a token later."""
+        decoding.place(0, read[1])
+        one = torch.ones(1, dtype=torch.int64, device=device)
+        return torch.cat((read[0][None], decoding.step(one, one * size, size + 1)))
+
+    alone = [tried(decoding.read([prompt])[0], len(prompt)) for prompt in prompts]
+    orders = (range(len(prompts)), range(len(prompts))[::-1], (1, 4))
+    return all(
+        torch.equal(tried(found, sizes[number]), alone[number])
+        for order in orders
+        for number, found in zip(order, decoding.read([prompts[number] for number in order]), strict=True)
+    )
+
+
 class Trial:
     """Slots that begin with one prompt and go on with unequal tokens at unequal lengths."""
 
     def __init__(self, decoding: Decoding, slots: int, length: int, device: torch.device) -> None:
         self.decoding, self.slots, self.device = decoding, slots, device
-        logits, self.prompt = decoding.read((torch.arange(length) % 7).to(device))
+        ((logits, self.prompt),) = decoding.read([(torch.arange(length) % 7).to(device)])
         self.vocabulary = logits.shape[-1]
         self.last: Tensor | None = None
 

@@ -5,7 +5,7 @@ W slots in use, T tokens of a prompt, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -29,8 +29,8 @@ class Decoding(Protocol):
             return MyDecoding(self, slots, length)
     """
 
-    def read(self, tokens: Tensor) -> tuple[Tensor, Any]:
-        """A prompt (T,) int64 on its own: the logits (V,) fp32 after its last token, and what `place` wants."""
+    def read(self, prompts: Sequence[Tensor]) -> Sequence[tuple[Tensor, Any]]:
+        """Prompts, (T,) int64 each: for each the logits (V,) fp32 after its last token, and what `place` wants."""
 
     def place(self, slot: int, prompt: Any) -> None:
         """A prompt that was read, as the beginning of a slot; may be called several times with the same prompt."""
@@ -57,8 +57,8 @@ class Rereading:
         self.texts = torch.zeros((slots, length), dtype=torch.int64, device=device)
         self.rows = torch.arange(slots, device=device)
 
-    def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        return self._logits(tokens[None])[0, -1], tokens
+    def read(self, prompts: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        return [(self._logits(prompt[None])[0, -1], prompt) for prompt in prompts]
 
     def place(self, slot: int, prompt: Tensor) -> None:
         self.texts[slot, : len(prompt)] = prompt

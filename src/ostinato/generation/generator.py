@@ -107,7 +107,7 @@ class Generator:
         progress: Callable[[Sample], None] | None,
     ) -> None:
         slots = Slots(room.decoding, room.widths[-1], room.reaches[-1], params, device)
-        schedule = Schedule(slots, endings, jobs, room.widths, room.reaches, heard, progress)
+        schedule = Schedule(slots, endings, jobs, room, heard, progress)
         schedule.run()
         self.stats.prefill_tokens, self.stats.decode_steps = schedule.prefill_tokens, schedule.decode_steps
 

@@ -23,6 +23,8 @@ class Room(NamedTuple):
     decoding: Decoding
     widths: list[int]
     reaches: list[int]
+    together: bool
+    """Whether several prompts may be read in one call."""
 
 
 def make_room(model: nn.Module, slots: int, samples: int, longest: int, *, exact: bool) -> Room:
@@ -37,17 +39,17 @@ def make_room(model: nn.Module, slots: int, samples: int, longest: int, *, exact
         if decoding is not None:
             if narrower < len(widths):
                 log.warning("memory does not suffice for %d slots: %d at once", widths[-1], widths[narrower - 1])
-            return Room(decoding, widths[:narrower], reaches)
+            return Room(decoding, widths[:narrower], reaches, shapes.together)
     raise UserError(_no_room(model, widths[0], reaches[-1]))
 
 
 def _shapes(model: nn.Module, slots: int, longest: int, *, exact: bool) -> Shapes:
     device = device_of(model)
     if not exact:
-        return Shapes(powers_of_two(slots), all_reaches(longest, device))
+        return Shapes(powers_of_two(slots), all_reaches(longest, device), True)
     with memory_or_none():
         return equal_shapes(model, slots, longest, device)
-    return Shapes((slots,), [longest])  # what does not suffice for a layer does not for all
+    return Shapes((slots,), [longest], False)  # what does not suffice for a layer does not for all
 
 
 def at_least(wanted: int, sizes: Iterable[int]) -> list[int]:

@@ -14,7 +14,8 @@ from torch import Tensor
 from ostinato.core.errors import OstinatoError
 from ostinato.core.samples import Sample
 from ostinato.generation.endings import Endings
-from ostinato.generation.slots import Results, Slots
+from ostinato.generation.room import Room
+from ostinato.generation.slots import Results, Slots, Start
 
 LAG = 4  # steps that a GPU may be ahead of what is known here; what it drew beyond an end is thrown away
 
@@ -45,17 +46,16 @@ class Schedule:
         slots: Slots,
         endings: Endings,
         jobs: Iterable[Job],
-        widths: Sequence[int],
-        reaches: Sequence[int],
+        room: Room,
         heard: Callable[[Sample], None] | None = None,
         finished: Callable[[Sample], None] | None = None,
     ) -> None:
-        self.slots, self.endings, self.widths, self.reaches = slots, endings, widths, reaches
-        self.waiting = deque(jobs)
-        self.entries: list[Entry | None] = [None] * widths[-1]
+        self.slots, self.endings, self.waiting = slots, endings, deque(jobs)
+        self.widths, self.reaches, self.together = room.widths, room.reaches, room.together
+        self.entries: list[Entry | None] = [None] * room.widths[-1]
         self.heard, self.finished = heard, finished
         self.pending: deque[tuple[Results, list[tuple[int, Sample]]]] = deque()
-        self.prompt: tuple[int, Tensor, Tensor, Any] | None = None  # the last that was read, for its other samples
+        self.prompts: dict[int, tuple[Tensor, Tensor, Any]] = {}  # ids, last logits, state of those that were read
         self.lag = LAG if slots.device.type == "cuda" else 0
         self.prefill_tokens = self.decode_steps = 0
 
@@ -68,28 +68,33 @@ class Schedule:
             self._collect(self.lag if self.waiting or any(self.entries) else 0)
 
     def _fill(self) -> None:
-        for slot, entry in enumerate(self.entries):
-            while entry is None and self.waiting:
-                job = self.waiting.popleft()
-                ids, logits, state = self._read(job)
-                results = self.slots.place(slot, state, ids, logits, job.key)
-                entry = Entry(job.sample, len(ids), self.endings.limit(len(ids)) - 1)
-                self.entries[slot] = entry if entry.left else None
-                self.pending.append((results, [(0, job.sample)]))
-                self._collect(self.lag)
-                entry = self.entries[slot]
+        """Waiting samples into free slots, until there are none of the one or the other."""
+        while free := [slot for slot, entry in enumerate(self.entries) if entry is None]:
+            jobs = [self.waiting.popleft() for _ in free[: len(self.waiting)]]
+            if not jobs:
+                return
+            self._read(jobs)
+            starts = [Start(slot, *self.prompts[job.place], job.key) for slot, job in zip(free, jobs, strict=False)]
+            self.pending.append((self.slots.place(starts), [(row, job.sample) for row, job in enumerate(jobs)]))
+            for start, job in zip(starts, jobs, strict=True):
+                entry = Entry(job.sample, start.length, self.endings.limit(start.length) - 1)
+                self.entries[start.slot] = entry if entry.left else None
+            self._collect(self.lag)
 
-    def _read(self, job: Job) -> tuple[Tensor, Tensor, Any]:
-        """The prompt's ids, its last logits, and what the model keeps of it."""
-        if self.prompt is None or self.prompt[0] != job.place:
-            ids = torch.tensor(job.sample.prompt_ids, device=self.slots.device)
-            self.prompt = job.place, ids, *self.slots.decoding.read(ids)
-            self.prefill_tokens += len(ids)
-        return self.prompt[1:]
+    def _read(self, jobs: Sequence[Job]) -> None:
+        """Keep, of the prompts, those that these samples or waiting ones continue; read the new ones."""
+        self.prompts = {place: prompt for place, prompt in self.prompts.items() if place >= jobs[0].place}
+        new = {job.place: job.sample.prompt_ids for job in jobs if job.place not in self.prompts}
+        ids = [torch.tensor(prompt, device=self.slots.device) for prompt in new.values()]
+        read = self.slots.decoding.read
+        found = read(ids) if self.together and ids else [one for prompt in ids for one in read([prompt])]
+        for place, prompt, (logits, state) in zip(new, ids, found, strict=True):
+            self.prompts[place] = prompt, logits, state
+            self.prefill_tokens += len(prompt)
 
     def _step(self) -> None:
         if not self.waiting:
-            self.prompt = None
+            self.prompts = {}
             self._narrow()
         used = [(slot, entry) for slot, entry in enumerate(self.entries) if entry is not None]
         longest = max(entry.length for _, entry in used) + 1

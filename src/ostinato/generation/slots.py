@@ -6,6 +6,8 @@ W slots in use, V vocabulary, S positions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -44,6 +46,21 @@ class Results:
         return self.host.tolist()
 
 
+@dataclass(frozen=True)
+class Start:
+    """How a slot begins: a prompt's ids (T,), its last logits (V,), what the decoding keeps of it, and the key."""
+
+    slot: int
+    ids: Tensor
+    logits: Tensor
+    state: Any
+    key: int
+
+    @property
+    def length(self) -> int:
+        return len(self.ids)
+
+
 class Slots:
     """`length` positions for each of `slots` texts."""
 
@@ -59,20 +76,27 @@ class Slots:
         graphs = device.type == "cuda" and getattr(decoding, "capturable", False)
         self.graphs: dict[tuple[int, int], Any] | None = {} if graphs else None
 
-    def place(self, slot: int, prompt: Any, ids: Tensor, logits: Tensor, key: int) -> Results:
-        """A prompt that was read begins a slot; its first token is drawn, alone, so by the same work wherever."""
-        self.decoding.place(slot, prompt)
-        self.lengths[slot] = len(ids)
-        self.draws[slot] = uniform(torch.tensor(key, device=self.device), self.positions)
-        seen = None
+    def place(self, starts: Sequence[Start]) -> Results:
+        """Prompts that were read begin slots, and the first token of each is drawn."""
+        slots, lengths, keys = (
+            torch.tensor(column, device=self.device)
+            for column in zip(*((start.slot, start.length, start.key) for start in starts), strict=True)
+        )
+        for start in starts:
+            self.decoding.place(start.slot, start.state)
+        draws = uniform(keys[:, None], self.positions)
+        self.lengths[slots], self.draws[slots] = lengths, draws
+        logits, seen = torch.stack([start.logits for start in starts]), None
         if self.params.repetition_penalty != 1.0:
+            seen = torch.zeros(logits.shape, dtype=torch.bool, device=self.device)
+            for row, start in zip(seen, starts, strict=True):
+                row[start.ids] = True
+        drawn = sample(logits, seen, draws.gather(1, lengths[:, None])[:, 0], self.params)
+        self.tokens[slots] = drawn.tokens
+        if seen is not None:
             if self.seen is None:
-                self.seen = torch.zeros((len(self.tokens), len(logits)), dtype=torch.bool, device=self.device)
-            self.seen[slot] = False
-            self.seen[slot, ids] = True
-            seen = self.seen[slot : slot + 1]
-        drawn = sample(logits[None], seen, self.draws[slot, len(ids)][None], self.params)
-        self._keep(slice(slot, slot + 1), drawn.tokens)
+                self.seen = seen.new_zeros((len(self.tokens), logits.shape[1]))
+            self.seen[slots] = seen.scatter_(1, drawn.tokens[:, None], True)
         return Results(drawn)
 
     def move(self, source: int, target: int) -> None:
@@ -105,10 +129,7 @@ class Slots:
         seen = None if self.seen is None else self.seen[:width]
         draws = self.draws[:width].gather(1, lengths[:, None])[:, 0]
         drawn = sample(logits, seen, draws, self.params)
-        self._keep(slice(0, width), drawn.tokens)
+        self.tokens[:width] = drawn.tokens
+        if seen is not None:
+            seen.scatter_(1, drawn.tokens[:, None], True)
         return drawn
-
-    def _keep(self, slots: slice, tokens: Tensor) -> None:
-        self.tokens[slots] = tokens
-        if self.seen is not None:
-            self.seen[slots].scatter_(1, tokens[:, None], True)

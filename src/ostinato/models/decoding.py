@@ -6,8 +6,7 @@ W slots in use, T tokens of a prompt, S cached positions, G key-value heads, V v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -64,7 +63,7 @@ def compute_dtype(weight: Tensor) -> torch.dtype:
 
 
 class CachedDecoding:
-    """Prompts are read one by one, each in one call; then every step adds one token to each of the first W slots."""
+    """Prompts are read; then every step adds one token to each of the first W slots."""
 
     capturable = False
     """Whether `step` may become a CUDA graph: it waits for nothing and has the same tensors in every call."""
@@ -85,17 +84,14 @@ class CachedDecoding:
         self._prompt: list[Tensor] | None = None
         self._positions = torch.arange(length, device=weight.device)
 
-    def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """A prompt (T,) on its own: its last logits (V,) fp32, and its keys and values for `place`."""
-        with self.reading(len(tokens)) as kept:
-            return self.model(tokens[None], cache=self, last_only=True)[0, -1], torch.stack(kept)
+    def read(self, prompts: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Prompts, (T,) each: the last logits (V,) fp32 of each, and its keys and values for `place`."""
+        return [self._read_one(prompt) for prompt in prompts]
 
-    @contextmanager
-    def reading(self, length: int) -> Iterator[list[Tensor]]:
-        """Inside, the model reads a prompt of so many tokens; the list gets each layer's keys and values."""
-        self._prompt, self._prompt_length = [], length
+    def _read_one(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
+        self._prompt, self._prompt_length = [], len(prompt)
         try:
-            yield self._prompt
+            return self.model(prompt[None], cache=self, last_only=True)[0, -1], torch.stack(self._prompt)
         finally:
             self._prompt = None
 

@@ -8,7 +8,7 @@ W slots in use, D width, H heads, G key-value heads, R = H / G, S cached positio
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,7 +23,8 @@ from ostinato.models.decoding import CachedDecoding, compute_dtype
 if TYPE_CHECKING:
     from ostinato.models.transformer import Transformer
 
-PROMPT_UNIT = 16  # rows: oneDNN compiles anew for each number of them
+PROMPT_UNIT = 16  # tokens: oneDNN compiles anew for each number of them
+TOGETHER = 512  # tokens of prompts in one row
 
 
 def is_plain(model: Transformer) -> bool:
@@ -154,29 +155,62 @@ class FusedDecoding(CachedDecoding):
             cosine, sine = model.rope.rows(length, embedding.device)
             self.cosine, self.sine = torch.cat((cosine, cosine), -1), torch.cat((-sine, sine), -1)
 
-    def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """A prompt (T,) on its own: its last logits (V,) fp32, and its keys and values for `place`."""
-        with torch.autocast(self.device.type, enabled=False):
-            return self._read(tokens)
+    def read(self, prompts: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Prompts, (T,) each: the last logits (V,) fp32 of each, and its keys and values for `place`.
 
-    def _read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        count, kept = len(tokens), []
-        rows = -(-count // PROMPT_UNIT) * PROMPT_UNIT  # those behind the prompt are computed and ignored
-        positions = torch.arange(rows, device=self.device).clamp_(max=count - 1)
-        x, turns = self._begin(tokens.index_select(0, positions), positions)
-        window, softcap = self.model.window, self.model.attention_softcap
-        plan = plan_attention("auto", (1, count), None, self.device, window=window, softcap=softcap)
+        On the CPU short ones go through the products together, as documents of one row.
+        """
+        found: list[tuple[Tensor, Tensor]] = []
+        together: list[Tensor] = []
+        limit = TOGETHER if self.device.type == "cpu" else 0
+        with torch.autocast(self.device.type, enabled=False):
+            for prompt in prompts:
+                if together and sum(map(len, together)) + len(prompt) > limit:
+                    found += self._read(together)
+                    together = []
+                together.append(prompt)
+            return found + self._read(together)
+
+    def _read(self, prompts: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        lengths = [len(prompt) for prompt in prompts]
+        tokens, positions, documents, ends = self._row(prompts)
+        x, turns = self._begin(tokens, positions)
+        plan = plan_attention(
+            "auto",
+            (1, len(tokens)),
+            documents,
+            self.device,
+            window=self.model.window,
+            softcap=self.model.attention_softcap,
+        )
+        kept = []
         for layer in self.layers:
-            heads = self._heads(layer, x, turns).view(rows, self.groups, -1, self.width)[:count]
-            kept.append(heads[:, :, self.repeat :].permute(2, 1, 0, 3).contiguous())  # (2, G, T, width)
+            heads = self._heads(layer, x, turns).view(len(x), self.groups, -1, self.width)
+            kept.append(heads[:, :, self.repeat :].permute(2, 1, 0, 3).contiguous())  # (2, G, N, width)
             queries, keys, values = heads[:, :, : self.repeat].flatten(1, 2), *heads[:, :, self.repeat :].unbind(2)
-            mixed = attend(queries[None], keys[None], values[None], plan)[0].flatten(1)  # (T, H width)
+            mixed = attend(queries[None], keys[None], values[None], plan)[0].flatten(1)  # (N, H width)
             if layer is self.layers[-1]:
-                x, mixed = x[count - 1 : count], mixed[-1:]
-            else:
-                mixed = F.pad(mixed, (0, 0, 0, rows - count))
+                x, mixed = x.index_select(0, ends), mixed.index_select(0, ends)
             x = layer.feed_forward(layer.out.onto(x, mixed))
-        return self._logits(self.final_norm(x))[0], torch.stack(kept)
+        logits = self._logits(self.final_norm(x))[: len(prompts)]
+        states = torch.stack(kept)[:, :, :, : sum(lengths)].split(lengths, 3)
+        return list(zip(logits, states, strict=True))
+
+    def _row(self, prompts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """Tokens of the prompts one after the other, positions, whose they are, and where each ends.
+
+        On the CPU with padding behind; and never a single end, as a product of one row has bits of its own.
+        """
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        positions = torch.cat([torch.arange(len(prompt)) for prompt in prompts])
+        ends = lengths.cumsum(0) - 1
+        if self.device.type != "cpu":
+            return torch.cat(prompts), positions.to(self.device), None, ends.to(self.device)
+        unit = PROMPT_UNIT if len(positions) <= 8 * PROMPT_UNIT else 4 * PROMPT_UNIT
+        padding = (0, -len(positions) % unit)
+        documents = F.pad(torch.arange(len(prompts)).repeat_interleave(lengths), padding, value=-1)
+        ends = torch.cat((ends, ends)) if len(ends) == 1 else ends
+        return F.pad(torch.cat(prompts), padding), F.pad(positions, padding), documents[None], ends
 
     def step(self, tokens: Tensor, lengths: Tensor, longest: int) -> Tensor:
         """Logits (W, V) fp32 after one more token (W,) in slots that hold `lengths` (W,), below `longest`, so far."""
