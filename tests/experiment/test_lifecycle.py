@@ -62,7 +62,9 @@ def test_a_kill_loses_no_row_whose_write_returned(tmp_path):
         steps = [row["step"] for row in read_rows(folder, "train")]
         assert steps[:last] == list(range(1, last + 1))
         assert len(steps) - last in (0, 1)  # the row after may be written, but not yet told
-        assert (folder / "logs" / "metrics.jsonl").read_bytes().endswith(b"\n")
+        # The row under way may be torn: Linux ends a write for SIGKILL where a row crosses a page. It is no row then.
+        whole, _, torn = (folder / "logs" / "metrics.jsonl").read_bytes().rpartition(b"\n")
+        assert whole.count(b"\n") + 1 >= last and (not torn or len(steps) == last)
 
 
 def test_a_killed_run_is_lost_at_once_and_can_be_resumed(tmp_path):
