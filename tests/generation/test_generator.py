@@ -246,6 +246,38 @@ def test_after_an_update_it_samples_from_the_new_weights(make: Model) -> None:
     assert all(map(equal, after, fresh)) and not any(map(equal, before, after))
 
 
+class Adapted(nn.Module):
+    """A projection with a low-rank addition, as adapters make it."""
+
+    def __init__(self, inner: nn.Linear) -> None:
+        super().__init__()
+        self.inner, self.bias = inner, inner.bias
+        self.down = nn.Linear(inner.in_features, 2, bias=False)
+        self.up = nn.Linear(2, inner.out_features, bias=False)
+        for layer in (self.down, self.up):
+            nn.init.normal_(layer.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) + self.up(self.down(x))
+
+    def merged_weight(self) -> torch.Tensor:
+        return self.inner.weight + self.up.weight @ self.down.weight
+
+
+def test_adapters_that_can_be_merged_are_decoded_fused() -> None:
+    net, params = model("gpt2"), SamplingParams(max_new_tokens=12, n=2)
+    before = Generator(TOKENIZER).generate(net, ids(PROMPTS), params)
+    for block in net.model.layers:
+        block.self_attn.q_proj, block.mlp.down_proj = Adapted(block.self_attn.q_proj), Adapted(block.mlp.down_proj)
+    assert isinstance(begin(net, 2, 64, exact=True), FusedDecoding)
+    merged = Generator(TOKENIZER).generate(net, ids(PROMPTS), params)
+    net.model.layers[0].mlp.up_proj.register_forward_hook(lambda *_: None)
+    apart = Generator(TOKENIZER).generate(net, ids(PROMPTS), params)
+    assert [s.response_ids for s in merged] == [s.response_ids for s in apart] != [s.response_ids for s in before]
+    for one, other in zip(merged, apart, strict=True):
+        assert one.log_probs == pytest.approx(other.log_probs, abs=1e-5)
+
+
 @pytest.mark.parametrize("make", [fused, hooked])
 def test_modes_are_restored_and_dropout_is_off(make: Model) -> None:
     net = make("stretched").train()

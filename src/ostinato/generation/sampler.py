@@ -128,7 +128,10 @@ def pick(p: Tensor, draws: Tensor) -> Tensor:
     block. What has no probability is never picked.
     """
     blocks = _in_blocks(p, 0.0)  # (W, C / BLOCK, BLOCK)
-    edges = blocks.sum(-1).double().mul_(UNIT).long().cumsum(-1)
+    if p.is_cuda:  # how a GPU adds depends on the number of rows
+        edges = blocks.double().mul_(UNIT).long().sum(-1).cumsum(-1)
+    else:
+        edges = blocks.sum(-1).double().mul_(UNIT).long().cumsum(-1)
     target = (draws * edges[:, -1]).long()[:, None]
     block = torch.searchsorted(edges, target, right=True).clamp_(max=edges.shape[1] - 1)  # it is beyond for NaN alone
     start = torch.where(block > 0, edges.gather(1, (block - 1).clamp_(min=0)), 0)

@@ -30,7 +30,7 @@ TOGETHER = 512  # tokens of prompts in one row
 def is_plain(model: Transformer) -> bool:
     """Whether every part that decoding goes through is what it seems: nothing wrapped, hooked or sharded.
 
-    A projection of another class may offer `merged_weight()`, the one matrix (out, in) that it amounts to.
+    A projection of another class may offer `merged_weight()`, the one matrix (out, in) that it amounts to, and `bias`.
     """
     own = (Block, Attention, MLP, Norm, nn.Linear, nn.Embedding, nn.ModuleList)
     parts = [part for part in (*model.model.modules(), model.lm_head) if part is not None]
