@@ -128,18 +128,17 @@ def pick(p: Tensor, draws: Tensor) -> Tensor:
     block. What has no probability is never picked.
     """
     blocks = _in_blocks(p, 0.0)  # (W, C / BLOCK, BLOCK)
-    if p.is_cuda:  # how a GPU adds depends on the number of rows
-        edges = blocks.double().mul_(UNIT).long().sum(-1).cumsum(-1)
-    else:
-        edges = blocks.sum(-1).double().mul_(UNIT).long().cumsum(-1)
+    # how a GPU adds floats depends on the number of rows
+    masses = _integers(blocks).sum(-1) if p.is_cuda else _integers(blocks.sum(-1))
+    edges = masses.cumsum(-1)
     target = (draws * edges[:, -1]).long()[:, None]
     block = torch.searchsorted(edges, target, right=True).clamp_(max=edges.shape[1] - 1)  # it is beyond for NaN alone
-    start = torch.where(block > 0, edges.gather(1, (block - 1).clamp_(min=0)), 0)
+    within = target - (edges - masses).gather(1, block)
     own = blocks.gather(1, block[..., None].expand(-1, -1, blocks.shape[2]))[:, 0]  # (W, BLOCK)
-    inner = own.double().mul_(UNIT).long().cumsum(-1)
-    within = torch.searchsorted(inner, target - start, right=True)
-    within = torch.minimum(within, torch.searchsorted(inner, inner[:, -1:].clone()))  # the block's own sum was rounded
-    return (block * blocks.shape[2] + within)[:, 0].clamp_(max=p.shape[-1] - 1)
+    inner = _integers(own).cumsum(-1)
+    within = torch.minimum(within, inner[:, -1:] - 1)  # the block's own sum was rounded
+    index = torch.searchsorted(inner, within, right=True).add_(block * blocks.shape[2])[:, 0]
+    return index.clamp_(max=p.shape[-1] - 1)
 
 
 def first_maximum(scores: Tensor) -> Tensor:
@@ -148,6 +147,10 @@ def first_maximum(scores: Tensor) -> Tensor:
     block = blocks.amax(-1).argmax(-1, keepdim=True)
     own = blocks.gather(1, block[..., None].expand(-1, -1, blocks.shape[2]))[:, 0]
     return block[:, 0] * blocks.shape[2] + own.argmax(-1)
+
+
+def _integers(p: Tensor) -> Tensor:
+    return p.double().mul_(UNIT).long()
 
 
 def _in_blocks(x: Tensor, fill: float) -> Tensor:

@@ -121,5 +121,6 @@ class CachedDecoding:
 
     def seen(self, lengths: Tensor, longest: int, window: int | None) -> Tensor:
         """(W, 1, 1, longest): whether the token at position `lengths` (W,) attends to each position."""
-        behind = lengths[:, None, None, None] - self._positions[:longest]
-        return behind >= 0 if window is None else (behind >= 0) & (behind < window)
+        lengths, positions = lengths.view(-1, 1, 1, 1), self._positions[:longest]
+        seen = positions <= lengths
+        return seen if window is None else seen & (positions > lengths - window)

@@ -150,6 +150,7 @@ class FusedDecoding(CachedDecoding):
         head = embedding if model.lm_head is None else matrix(model.lm_head)
         self.head = head.to(self.dtype)
         self.packed_head = Product(self.head.to(embedding.dtype), None, slots) if on_cpu else None
+        self.penalties = torch.tensor(0.0, dtype=embedding.dtype), torch.tensor(-torch.inf, dtype=embedding.dtype)
         self.cosine = self.sine = None
         if model.rope is not None:
             cosine, sine = model.rope.rows(length, embedding.device)
@@ -224,7 +225,7 @@ class FusedDecoding(CachedDecoding):
         x, turns = self._begin(tokens, lengths)
         rows, seen = self.cache.rows(lengths).flatten(0, 1), self.seen(lengths, longest, self.model.window)
         if self.device.type == "cpu":  # what is added to scores, (W G, R, longest)
-            penalty = torch.zeros(seen.shape, dtype=self.cache.all.dtype).masked_fill_(~seen, -torch.inf)
+            penalty = torch.where(seen, *self.penalties)
             seen = penalty.expand(-1, self.groups, self.repeat, -1).flatten(0, 1)
         cached = self._cached(len(tokens), longest)
         for number, layer in enumerate(self.layers):
