@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ostinato.algorithms.grpo import clip_bounds
-from ostinato.algorithms.loss_options import with_options
-from ostinato.algorithms.policy_gradient import in_minibatches, policy_metrics, scored
+from ostinato.algorithms.policy_gradient import clip_rule, in_minibatches, policy_metrics
+from ostinato.algorithms.scoring import scored
 from ostinato.core import seeding
 from ostinato.core.errors import RefusedError, UserError
 from ostinato.core.registry import ALGORITHMS
@@ -113,9 +112,7 @@ class Distill(BaseTrainer):
             raise UserError("generation.temperature: with policy_gradient and nll_weight it must be 1.0.")
         if min(self.epochs, self.minibatches) < 1 or self.minibatches > self.config.training.batch_size:
             raise ValueError("epochs and minibatches are at least 1, minibatches at most training.batch_size.")
-        self.clip_rule = with_options("distill", "ppo_clip", ["ppo_clip"], clips)
-        self.clip_rule(*[torch.ones(1)] * 3)  # a bound that the rule refuses is refused now
-        self.bounds = clip_bounds("ppo_clip", clips)
+        self.clip_rule, self.bounds = clip_rule("distill", "ppo_clip", clips)
 
     # ---- once per step
 
@@ -158,7 +155,7 @@ class Distill(BaseTrainer):
         """Log-probs of the teacher and, before several updates, of the student, at the temperature of the rollout."""
         models = {"teacher": self.teacher, "old": self.model}
         wanted = {name: model for name, model in models.items() if name in self.names}
-        return {name: scored(model, tokens, self.temperature).log_probs for name, model in wanted.items()}
+        return {name: scored(model, tokens, temperature=self.temperature).log_probs for name, model in wanted.items()}
 
     def batch(self, responses: Sequence[Response]) -> DistillationBatch:
         """A micro-batch of rows of data and responses."""
@@ -204,7 +201,7 @@ class Distill(BaseTrainer):
         """Of the sampled tokens; `divergence` is the estimate of KL(S | P) that they give."""
         tokens, sampled, teacher, behaviour = batch.tokens, batch.sampled, batch.teacher, batch.behaviour
         assert sampled is not None and teacher is not None and behaviour is not None
-        scores = scored(self.model, tokens, self.temperature, frozenset({"entropy"}))
+        scores = scored(self.model, tokens, {"entropy"}, temperature=self.temperature)
         log_probs, entropy = scores.log_probs[sampled], scores.entropy.detach()[sampled]
         old = log_probs.detach() if batch.old is None else batch.old
         advantages, ratio = teacher - old, policy_ratio(log_probs, old, tokens.sequence[sampled], tokens.sequences)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, Literal
@@ -10,11 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ostinato.algorithms.loss_options import with_options
+from ostinato.algorithms.loss_options import value_of, with_options
+from ostinato.algorithms.scoring import scored
 from ostinato.core.errors import UserError
 from ostinato.core.registry import ALGORITHMS, LOSSES
 from ostinato.core.types import LossOutput, Mean
-from ostinato.data.batches import TokenBatch
 from ostinato.data.pairs import Pairs, PreferenceBatch
 from ostinato.losses.pair_scores import PairScores, Traits
 from ostinato.training.parts import Parts
@@ -60,7 +59,7 @@ class DPO(BaseTrainer):
         given |= {"odds_weight": odds_weight, "divergence": divergence, "alpha": alpha}
         self.pair_loss = pair_loss(loss, given)
         traits: Traits = getattr(LOSSES.get(loss), "traits", Traits())
-        self.judges, self.scale = traits.judges, option_of(self.pair_loss, traits.scale)
+        self.judges, self.scale = traits.judges, value_of(self.pair_loss, traits.scale)
         self.nll_weight = traits.nll_weight if nll_weight is None else nll_weight
         self.reference = frozen_copy(self.model) if self.judges == "gain" and not precompute_reference else None
         if precompute_reference:
@@ -111,11 +110,6 @@ class DPO(BaseTrainer):
         return self.scale * pairs.chosen / pairs.chosen_tokens, self.scale * pairs.rejected / pairs.rejected_tokens
 
 
-def scored(model: Any, rows: TokenBatch, want: frozenset[str] = frozenset()) -> Any:
-    """TokenScores of the trained tokens."""
-    return model(rows.tokens, rows.positions, rows.documents, labels=rows.labels, trained=rows.trained, want=want)
-
-
 def pair_scores(batch: PreferenceBatch, log_probs: Tensor) -> PairScores:
     """(N,) log-probs by pair. Gains are subtracted per token, then summed: sums of a few thousand tokens would round
     their difference away."""
@@ -143,9 +137,3 @@ def pair_loss(name: str, given: dict[str, Any]) -> Callable[[PairScores], Tensor
 def is_pair_loss(name: str) -> bool:
     """Whether the loss of that name is one of pairs."""
     return next(iter(inspect.signature(LOSSES.get(name)).parameters), "") == "pairs"
-
-
-def option_of(loss: Any, name: str) -> float:
-    """The value an option has in a loss: as it was given, else its default."""
-    assert isinstance(loss, functools.partial)
-    return loss.keywords.get(name, inspect.signature(loss.func).parameters[name].default)

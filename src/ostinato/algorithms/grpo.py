@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ostinato.algorithms.loss_options import with_options
-from ostinato.algorithms.policy_gradient import in_minibatches, moment_sums, policy_metrics, scored, whole_moments
+from ostinato.algorithms import policy_gradient
+from ostinato.algorithms.policy_gradient import in_minibatches, moment_sums, policy_metrics, whole_moments
+from ostinato.algorithms.scoring import scored
 from ostinato.core.registry import ALGORITHMS
 from ostinato.core.types import LossOutput, Mean, StepOutput
 from ostinato.data.batches import TokenBatch
@@ -29,8 +30,6 @@ from ostinato.training.responses import Response, RolloutBatch
 from ostinato.training.reward_table import Table, as_metrics, reward_sums, shown
 from ostinato.training.rollouts import Rollouts
 from ostinato.training.trainer import BaseTrainer, Parts
-
-CLIP_RULES = ("ppo_clip", "cispo", "sapo", "unclipped")
 
 
 @ALGORITHMS.register("grpo")
@@ -97,9 +96,7 @@ class GRPO(BaseTrainer):
             "temperature_positive": temperature_positive,
             "temperature_negative": temperature_negative,
         }
-        self.clip_rule = with_options("grpo", clip_rule, CLIP_RULES, given)
-        self.clip_rule(*[torch.ones(1)] * 3)  # a bound that the rule refuses is refused now
-        self.bounds = clip_bounds(clip_rule, given)
+        self.clip_rule, self.bounds = policy_gradient.clip_rule("grpo", clip_rule, given)
         self.baseline, self.scale, self.ratio, self.aggregation = baseline, scale, ratio, aggregation
         self.whiten_tokens, self.gamma = whiten_tokens, gamma
         self.kl_coefficient, self.kl_estimator, self.kl_where = kl_coefficient, kl_estimator, kl_where
@@ -184,7 +181,7 @@ class GRPO(BaseTrainer):
         """Log-probs of the policy as the updates begin, and of its reference, at the temperature of the rollout."""
         models = {"old": self.model if self.keeps_old else None, "reference": self.reference}
         return {
-            name: scored(model, tokens, self.temperature).log_probs
+            name: scored(model, tokens, temperature=self.temperature).log_probs
             for name, model in models.items()
             if model is not None
         }
@@ -210,7 +207,7 @@ class GRPO(BaseTrainer):
 
     def compute_loss(self, batch: RolloutBatch) -> LossOutput:
         tokens = batch.tokens
-        scores = scored(self.model, tokens, self.temperature, frozenset({"entropy"}))
+        scores = scored(self.model, tokens, {"entropy"}, temperature=self.temperature)
         lp, sequence, count = scores.log_probs, tokens.sequence, tokens.sequences
         assert batch.advantages is not None
         old = lp.detach() if batch.old is None else batch.old
@@ -250,14 +247,3 @@ class GRPO(BaseTrainer):
     def samples(self) -> list[dict[str, Any]]:
         """The last rollout of this rank, to read."""
         return shown(self.last_rollout)
-
-
-def clip_bounds(rule: str, given: dict[str, float | None]) -> tuple[float, float]:
-    """Below and above which a ratio counts as clipped."""
-    if rule == "ppo_clip":
-        low = 0.2 if given["clip_ratio"] is None else given["clip_ratio"]
-        high = low if given["clip_ratio_high"] is None else given["clip_ratio_high"]
-        return 1.0 - low, 1.0 + high
-    if rule == "cispo":
-        return given["ratio_min"] or 0.0, 5.0 if given["ratio_max"] is None else given["ratio_max"]
-    return 0.0, float("inf")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ostinato.algorithms.dpo import scored
+from ostinato.algorithms.scoring import scored
 from ostinato.core.errors import UserError
 from ostinato.core.registry import ALGORITHMS
 from ostinato.core.types import LossOutput, Mean

@@ -19,8 +19,7 @@ def keyword_options(function: Callable[..., Any]) -> list[str]:
 def with_options(section: str, loss: str, choices: Sequence[str], given: Mapping[str, Any]) -> Callable[..., Any]:
     """The loss of that name with the options that are given, those that are None left to the loss itself.
 
-    Raises UserError for one that is not the loss's, naming which of `choices` it belongs to, and for a value that the
-    loss refuses where it can be known before the first step.
+    Raises UserError for one that is not the loss's, naming which of `choices` it belongs to.
     """
     function, said = LOSSES.get(loss), {name: value for name, value in given.items() if value is not None}
     for name in said:
@@ -29,3 +28,8 @@ def with_options(section: str, loss: str, choices: Sequence[str], given: Mapping
             belongs = f"it belongs to {', '.join(homes)}" if homes else "no loss has it"
             raise UserError(f"{section}.{name}: not an option of {loss}; {belongs}. Leave it out.")
     return functools.partial(function, **said)
+
+
+def value_of(loss: Any, option: str) -> Any:
+    """The value that an option has in a loss of `with_options`: as it was given, else the loss's own default."""
+    return loss.keywords.get(option, inspect.signature(loss.func).parameters[option].default)

@@ -3,21 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ostinato.algorithms.loss_options import value_of, with_options
 from ostinato.core import seeding
 from ostinato.core.types import Max, Mean, Metric, Min
-from ostinato.data.batches import TokenBatch
 from ostinato.losses.kl_estimate import kl_estimate
 from ostinato.losses.whiten import Moments, merge, moments
 from ostinato.training.metrics import Sum
 from ostinato.training.responses import Response, RolloutBatch
 from ostinato.training.reward_table import Table
 from ostinato.training.trainer import BaseTrainer
+
+CLIP_RULES = {  # by rule, the options that are its bounds on the ratio: distances from 1, or ratios themselves
+    "ppo_clip": ("clip_ratio", "clip_ratio_high"),
+    "cispo": ("ratio_min", "ratio_max"),
+    "sapo": (),
+    "unclipped": (),
+}
+
+
+class ClipRule(NamedTuple):
+    """A loss of (ratio, advantages, log_probs), and the ratios below and above which it clips."""
+
+    loss: Callable[..., Tensor]
+    bounds: tuple[float, float]
+
+
+def clip_rule(section: str, name: str, given: Mapping[str, float | None]) -> ClipRule:
+    """The rule with its options; ValueError for bounds that it refuses, UserError for options that are not its own."""
+    loss = with_options(section, name, list(CLIP_RULES), given)
+    loss(*[torch.ones(1)] * 3)
+    if not CLIP_RULES[name]:
+        return ClipRule(loss, (0.0, math.inf))
+    low, high = (value_of(loss, option) for option in CLIP_RULES[name])
+    if name == "ppo_clip":
+        low, high = 1.0 - low, 1.0 + (low if high is None else high)
+    return ClipRule(loss, (low, high))
 
 
 def in_minibatches(
@@ -36,12 +62,6 @@ def in_minibatches(
             first, behind = (len(keys) * at // minibatches for at in (part, part + 1))
             chosen = {keys[place] for place in order[first:behind]}
             yield [one for one in responses if one.key in chosen]
-
-
-def scored(model: Any, tokens: TokenBatch, temperature: float, want: frozenset[str] = frozenset()) -> Any:
-    """The model's scores of the trained tokens at the temperature of the rollout."""
-    rows = tokens.tokens, tokens.positions, tokens.documents
-    return model(*rows, labels=tokens.labels, trained=tokens.trained, temperature=temperature, want=want)
 
 
 def whole_moments(trainer: BaseTrainer, responses: Sequence[Response], name: str) -> Moments:
@@ -74,20 +94,21 @@ def policy_metrics(
     """
     with torch.no_grad():
         size = log_probs.numel()
-        live, gap = (log_probs - old).detach(), (old - batch.behaviour).nan_to_num()
+        behaviour = torch.where(batch.behaviour.isnan(), old, batch.behaviour)
+        gap = old - behaviour
         low = (ratio < bounds[0]) & (advantages < 0)
         high = (ratio > bounds[1]) & (advantages > 0)
         metrics: dict[str, Metric] = {
             "entropy": Mean(entropy.sum(), size),
-            "approx_kl": Mean((torch.expm1(live) - live).sum(), size),  # k3 of KL(old || policy)
+            "approx_kl": Mean(kl_estimate(old, log_probs, kind="k3").sum(), size),  # of KL(old || policy)
             "ratio/mean": Mean(ratio.sum(), size),
             "ratio/min": Min(ratio.min() if size else math.inf),
             "ratio/max": Max(ratio.max() if size else -math.inf),
             "clip_fraction/low": Mean(low.sum(), size),
             "clip_fraction/high": Mean(high.sum(), size),
             "rollout/mismatch_max": Max(gap.abs().max() if size else -math.inf),
-            "rollout/mismatch_k1": Mean(-gap.sum(), size),
-            "rollout/mismatch_k3": Mean((torch.expm1(gap) - gap).sum(), size),  # of KL(behaviour || old)
+            "rollout/mismatch_k1": Mean(-gap.sum(), size),  # of KL(behaviour || old)
+            "rollout/mismatch_k3": Mean(kl_estimate(behaviour, old, kind="k3").sum(), size),
         }
         if batch.reference is not None:
             metrics["kl"] = Mean(kl_estimate(log_probs, batch.reference, kind="k3").sum(), size)

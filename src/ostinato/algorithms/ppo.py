@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ostinato.algorithms.policy_gradient import in_minibatches, moment_sums, policy_metrics, scored, whole_moments
+from ostinato.algorithms.policy_gradient import clip_rule, in_minibatches, moment_sums, policy_metrics, whole_moments
+from ostinato.algorithms.scoring import scored
 from ostinato.core.registry import ALGORITHMS
 from ostinato.core.types import LossOutput, Mean, StepOutput
 from ostinato.data.batches import TokenBatch
@@ -18,7 +19,6 @@ from ostinato.data.loader import StepData
 from ostinato.data.prompts import Prompts
 from ostinato.losses.gae import adaptive_lam, gae
 from ostinato.losses.policy_ratio import policy_ratio
-from ostinato.losses.ppo_clip import ppo_clip
 from ostinato.losses.value_clip import value_clip
 from ostinato.losses.whiten import whiten
 from ostinato.training.metrics import Sum
@@ -94,13 +94,8 @@ class PPO(BaseTrainer):
             raise ValueError("kl_target: adapts kl_coefficient, which is 0. Set it above 0.")
         self.gamma, self.lam, self.adaptive_lam_alpha = gamma, lam, adaptive_lam_alpha
         self.lam_policy, self.lam_value = lam_policy, lam if lam_value is None else lam_value
-        self.clips: dict[str, Any] = {
-            "clip_ratio": clip_ratio,
-            "clip_ratio_high": clip_ratio_high,
-            "dual_clip": dual_clip,
-        }
-        ppo_clip(*[torch.ones(1)] * 3, **self.clips)  # bounds that it refuses are refused now
-        self.bounds = 1.0 - clip_ratio, 1.0 + (clip_ratio if clip_ratio_high is None else clip_ratio_high)
+        clips = {"clip_ratio": clip_ratio, "clip_ratio_high": clip_ratio_high, "dual_clip": dual_clip}
+        self.clip_rule, self.bounds = clip_rule("ppo", "ppo_clip", clips)
         self.value_clip, self.value_coefficient = value_clip, value_coefficient
         self.entropy_coefficient = entropy_coefficient
         self.kl_coefficient, self.kl_target, self.kl_horizon = kl_coefficient, kl_target, kl_horizon
@@ -157,9 +152,9 @@ class PPO(BaseTrainer):
 
     def score(self, tokens: TokenBatch) -> dict[str, Tensor]:
         """Per token: log-probs of policy and reference, the critic's value, and its value behind the sequence."""
-        found = {"old": scored(self.model, tokens, self.temperature).log_probs}
+        found = {"old": scored(self.model, tokens, temperature=self.temperature).log_probs}
         if self.reference is not None:
-            found["reference"] = scored(self.reference, tokens, self.temperature).log_probs
+            found["reference"] = scored(self.reference, tokens, temperature=self.temperature).log_probs
         everywhere = self.values(tokens).flatten()  # (B * T,)
         last = torch.zeros(tokens.sequences, dtype=torch.int64, device=everywhere.device)
         last = last.scatter_reduce(0, tokens.sequence, tokens.trained, "amax")  # the label before the last token
@@ -217,13 +212,13 @@ class PPO(BaseTrainer):
     def compute_loss(self, batch: RolloutBatch) -> LossOutput:
         tokens, totals = batch.tokens, batch.totals
         want = {"entropy"} if self.critic is not None else {"entropy", "values"}
-        scores = scored(self.model, tokens, self.temperature, frozenset(want))
+        scores = scored(self.model, tokens, want, temperature=self.temperature)
         values = scores.values if self.critic is None else self.values(tokens, tokens.trained)
         lp, old, size = scores.log_probs, batch.old, scores.log_probs.numel()
         assert old is not None and batch.advantages is not None
         assert batch.values is not None and batch.returns is not None
         ratio = policy_ratio(lp, old, tokens.sequence, tokens.sequences)
-        policy = ppo_clip(ratio, batch.advantages, lp, **self.clips).sum() / totals.tokens
+        policy = self.clip_rule(ratio, batch.advantages, lp).sum() / totals.tokens
         errors = value_clip(values, batch.values, batch.returns, clip=self.value_clip)
         loss = policy + self.value_coefficient * errors.sum() / totals.tokens
         if self.entropy_coefficient:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from ostinato.algorithms.scoring import scored
 from ostinato.core.registry import ALGORITHMS, LOSSES
 from ostinato.core.types import LossOutput, Mean
 from ostinato.data.batches import TokenBatch
@@ -27,14 +28,7 @@ class SFT(BaseTrainer):
         self.token_loss = LOSSES.get(loss)
 
     def compute_loss(self, batch: TokenBatch) -> LossOutput:
-        scores = self.model(
-            batch.tokens,
-            batch.positions,
-            batch.documents,
-            labels=batch.labels,
-            trained=batch.trained,
-            want=frozenset({"entropy", "top1"}),
-        )
+        scores = scored(self.model, batch, {"entropy", "top1"})
         trained = scores.log_probs.numel()
         cells = batch.tokens.numel()
         held = cells if batch.documents is None else (batch.documents >= 0).sum()
