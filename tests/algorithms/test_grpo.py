@@ -1,5 +1,6 @@
 """GRPO's kin on real rollouts of a tiny model: presets, several updates, dynamic sampling, what is refused."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,14 @@ import pytest
 import torch
 import yaml
 
+from ostinato.algorithms.policy_gradient import clip_rule, policy_metrics
 from ostinato.core.config import load_config
 from ostinato.core.errors import UserError
 from ostinato.core.mistakes import ConfigError
+from ostinato.core.types import Mean
+from ostinato.data.batches import TokenBatch
 from ostinato.training.build import build, open_strategy
+from ostinato.training.responses import RolloutBatch
 from ostinato.training.trainer import BaseTrainer
 from tests.training.gradient_of_step import gradient_of_step
 from tests.training.test_invariance import NO_CLIP, assert_same
@@ -116,6 +121,38 @@ def test_what_cannot_be_is_said_before_the_first_step(tmp_path: Path, override: 
         config = load_config(write_config(tmp_path, "grpo"), [override.replace("rewards={}", "rewards!={}")])
         build(config, open_strategy(config))
     assert words in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "given", "bounds"),
+    [
+        ("ppo_clip", {}, (0.8, 1.2)),
+        ("ppo_clip", {"clip_ratio": 0.1}, (0.9, 1.1)),
+        ("ppo_clip", {"clip_ratio_high": 0.28}, (0.8, 1.28)),
+        ("cispo", {}, (0.0, 5.0)),
+        ("cispo", {"ratio_min": 0.5, "ratio_max": 2.0}, (0.5, 2.0)),
+        ("sapo", {}, (0.0, math.inf)),
+    ],
+)
+def test_what_counts_as_clipped_follows_from_the_rule(rule: str, given: dict, bounds: tuple) -> None:
+    assert clip_rule("grpo", rule, given).bounds == pytest.approx(bounds)
+
+
+def test_the_shares_of_clipped_tokens_by_hand() -> None:
+    """Ratios 0.7, 0.7, 0.7, 1.5 with bounds 0.8 and 1.2: clipped are the two low ones whose advantage is negative and
+    the high one, whose advantage is positive."""
+    ratio, advantages = torch.tensor([0.7, 0.7, 0.7, 1.5]), torch.tensor([-1.0, -1.0, 1.0, 1.0])
+    old, tokens = torch.zeros(4), TokenBatch(torch.zeros(1, 4).long(), torch.ones(1, 4).long())
+    batch = RolloutBatch(tokens, behaviour=torch.tensor([0.0, math.nan, -0.5, 0.0]), reference=old)
+    found = policy_metrics(batch, ratio.log(), torch.full((4,), 2.0), old, ratio, advantages, (0.8, 1.2))
+    values = {name: one.total / one.count if isinstance(one, Mean) else one.value for name, one in found.items()}
+    assert (float(values["clip_fraction/low"]), float(values["clip_fraction/high"])) == (0.5, 0.25)
+    assert (float(values["ratio/min"]), float(values["ratio/max"])) == pytest.approx((0.7, 1.5))
+    assert float(values["rollout/mismatch_max"]) == 0.5  # what is not known is no mismatch
+    assert float(values["rollout/mismatch_k1"]) == pytest.approx(-0.5 / 4)
+    assert float(values["rollout/mismatch_k3"]) == pytest.approx((math.exp(0.5) - 0.5 - 1) / 4)
+    wanted = sum(r - 1 - math.log(r) for r in ratio.tolist()) / 4  # k3 of KL(old || policy)
+    assert float(values["approx_kl"]) == pytest.approx(wanted)
 
 
 def test_a_prompt_longer_than_the_context_is_named_before_the_first_step(tmp_path: Path) -> None:
