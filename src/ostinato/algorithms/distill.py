@@ -22,7 +22,6 @@ from ostinato.data.loader import StepData
 from ostinato.data.prompts import Prompt
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.losses.policy_ratio import policy_ratio
-from ostinato.training.initialise import build_model
 from ostinato.training.responses import Response, RolloutBatch
 from ostinato.training.reward_table import as_metrics, response_sums, shown
 from ostinato.training.rollouts import Rollouts
@@ -123,7 +122,7 @@ class Distill(BaseTrainer):
         with torch.no_grad(), self.parts.autocast():
             responses = self.rollout(data)
         table = self.rollouts.table(responses)
-        first = first_of(data, self.config.training.batch_size)
+        first = self.rollouts.first_of(data)
         sampled = np.array([self.on_policy(number - first) for number in table.prompt.tolist()], dtype=bool)
         parts = in_minibatches(self, table, responses, self.epochs, self.minibatches)
         updates = [self.update([self.batch(chunk) for chunk in self.rollouts.chunks(part)]) for part in parts]
@@ -131,7 +130,7 @@ class Distill(BaseTrainer):
 
     def rollout(self, data: StepData) -> list[Response]:
         """This rank's samples in the order of the plan: rows of data, and responses to prompts of some of them."""
-        first, step = first_of(data, self.config.training.batch_size), self.global_step + 1
+        first, step = self.rollouts.first_of(data), self.global_step + 1
         rows: list[PlacedTokens] = [row for batch in data.micro_batches for row in batch.rows]  # type: ignore[attr-defined]
         asked = [row for row in rows if self.on_policy(row.position)]
         prompts = [Prompt(row.prompt.tolist(), {"prompt": self.tokenizer.decode(row.prompt)}) for row in asked]
@@ -243,11 +242,6 @@ class Terms(NamedTuple):
     metrics: dict[str, Metric]
 
 
-def first_of(data: StepData, batch_size: int) -> int:
-    """The number in the data plan of a step's first sample."""
-    return (data.step - 1) * batch_size
-
-
 def load_teacher(name: str, trainer: BaseTrainer, step: int | None = None) -> tuple[Any, Origin]:
     """The frozen teacher, of a run the checkpoint of `step` unless the name says which, and where it came from.
 
@@ -256,7 +250,7 @@ def load_teacher(name: str, trainer: BaseTrainer, step: int | None = None) -> tu
     key, remedy = "distill.teacher", "Give the student its tokenizer (tokenizer.name: pretrained, path: ...)."
     origin = find_weights(name, trainer.config.experiment.output_root, step, key=key)
     node, inputs = origin.model
-    model: Any = build_model(node, inputs, 0, trainer.strategy.device)
+    model: Any = origin.build(trainer.strategy.device)
     student: Any = trainer.model
     if not hasattr(model, "as_teacher") or node.options.get("output") == "scalar" or not hasattr(student, "as_teacher"):
         raise UserError(f"{key}: {name} and the student must be language models with `as_teacher`, like transformer.")
@@ -268,8 +262,7 @@ def load_teacher(name: str, trainer: BaseTrainer, step: int | None = None) -> tu
     if model.max_positions < trainer.config.data.sequence_length:
         longest = f"reads {model.max_positions} tokens, data.sequence_length is {trainer.config.data.sequence_length}"
         raise UserError(f"{key}: {name} {longest}. Lower that.")
-    origin.load_into(model)
-    return model.eval().requires_grad_(False), origin
+    return model, origin
 
 
 def first_difference(ours: Tokenizer, theirs: Tokenizer) -> str | None:

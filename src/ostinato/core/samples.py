@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 
@@ -42,5 +41,3 @@ class RewardContext:
     device: str = "cpu"
     load_model: Callable[[str], tuple[Any, Any]] | None = None
     """`load_model("run:NAME")` gives (model, tokenizer), in evaluation mode."""
-    folder: Path = Path()
-    """Where a reward may keep files."""

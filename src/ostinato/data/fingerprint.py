@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import xxhash
@@ -26,6 +28,22 @@ def cache_folder() -> Path:
     """Where prepared data is kept: $OSTINATO_CACHE, or ~/.cache/ostinato/data. All in it can be made again."""
     given = os.environ.get("OSTINATO_CACHE")
     return Path(given) if given else Path.home() / ".cache" / "ostinato" / "data"
+
+
+@contextmanager
+def made_once(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, which becomes `folder` when it is whole, unless another process was first with the same."""
+    temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}-{os.urandom(4).hex()}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        try:
+            os.rename(temporary, folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def fingerprint_files(files: Sequence[Path], root: Path | None = None) -> tuple[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import xxhash
 
 from ostinato.core.manifest import hash_file, hash_of, write_json
+from ostinato.data.fingerprint import made_once
 from ostinato.data.tokens import FORMAT, INDEX, VERSION, TokenShards
 
 SHARD_TOKENS = 1 << 28
@@ -35,26 +35,10 @@ def prepared(
     """
     folder = cache / "tokens" / hash_of({"version": VERSION, **identity})
     if not folder.is_dir():
-        _write(folder, identity, vocab_size, fill, masked)
-    return TokenShards(folder)
-
-
-def _write(
-    folder: Path, identity: dict[str, Any], vocab_size: int, fill: Callable[[TokenWriter], dict[str, Any]], masked: bool
-) -> None:
-    temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}-{os.urandom(4).hex()}")
-    temporary.mkdir(parents=True)
-    log.info("preparing %s", folder)
-    try:
-        with TokenWriter(temporary, vocab_size, masked=masked) as writer:
+        log.info("preparing %s", folder)
+        with made_once(folder) as temporary, TokenWriter(temporary, vocab_size, masked=masked) as writer:
             writer.finish(identity, fill(writer))
-        try:
-            os.rename(temporary, folder)
-        except OSError:  # another process was first, with the same content
-            if not (folder / INDEX).is_file():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    return TokenShards(folder)
 
 
 class TokenWriter:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ostinato.core.manifest import hash_of
+from ostinato.data.fingerprint import made_once
 from ostinato.data.source import Source
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.data.tokenizer_kinds import build_tokenizer
@@ -34,7 +33,9 @@ def open_tokenizer(node: Any, sources: Mapping[str, Source], cache: Path) -> Tok
     made_of = [tokenizers.__version__, node.name, node.vocab_size, node.added_tokens, node.chat_template, contents]
     folder = cache / "tokenizers" / hash_of(made_of)
     if not folder.is_dir():
-        _save(build_tokenizer(node, texts), folder)
+        tokenizer = build_tokenizer(node, texts)
+        with made_once(folder) as temporary:
+            tokenizer.save(temporary)
     return Tokenizer.load(folder)
 
 
@@ -49,15 +50,3 @@ def strings(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for part in value:
             yield from strings(part)
-
-
-def _save(tokenizer: Tokenizer, folder: Path) -> None:
-    temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}-{os.urandom(4).hex()}")
-    tokenizer.save(temporary)
-    try:
-        os.rename(temporary, folder)
-    except OSError:  # another process was first, with the same content
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

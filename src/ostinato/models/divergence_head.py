@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ostinato.models.head import HeadOptions, _accumulate, _inside, cached_rows, logits_tile, tiles
+from ostinato.models.head import HeadOptions, accumulate, cached_rows, inside, logits_tile, tiles
 
 
 class Teacher(NamedTuple):
@@ -169,7 +169,7 @@ class _Divergence(torch.autograd.Function):
                 log_s = _log_softmax(student.logits(part, span), own[0])
                 log_p = _log_softmax(teacher.logits(part, span), own[1])
                 if labels is not None:
-                    labelled[part] = torch.where(*_inside(labels[part] - span.start, log_p), labelled[part])
+                    labelled[part] = torch.where(*inside(labels[part] - span.start, log_p), labelled[part])
                 for rows in cached_rows(log_s):
                     _add_divergences(sums[:, part][:, rows], log_s[rows], log_p[rows], beta)
         context.beta, context.options = beta, (student_options, teacher_options)
@@ -208,9 +208,9 @@ class _Divergence(torch.autograd.Function):
                     log_s[rows] = _through_logits(slope, z[rows], options)
                 d_z = log_s.to(options.dtype)  # rounded here, once, where the products' operands are bf16
                 if d_hidden is not None:
-                    _accumulate(d_hidden[part], d_z, student.weight[span], first=span.start == 0)
+                    accumulate(d_hidden[part], d_z, student.weight[span], first=span.start == 0)
                 if d_weight is not None:
-                    _accumulate(d_weight[span], d_z.t(), student.hidden[part], first=part.start == 0)
+                    accumulate(d_weight[span], d_z.t(), student.hidden[part], first=part.start == 0)
         return (
             None if d_hidden is None else d_hidden.to(hidden.dtype),
             None if d_weight is None else d_weight.to(weight.dtype),

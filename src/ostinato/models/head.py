@@ -131,7 +131,7 @@ class _Running:
             self.best = torch.where(top > self.maximum, best + start, self.best)
         else:
             top = z.amax(dim=1)
-        self.own = torch.where(*_inside(self.labels - start, z), self.own)
+        self.own = torch.where(*inside(self.labels - start, z), self.own)
         maximum = torch.maximum(self.maximum, top)
         shifted = z - maximum.unsqueeze(1)
         powers = shifted.exp()
@@ -164,10 +164,10 @@ class _Outputs(NamedTuple):
         return _Outputs(*(None if x is None else x[part] for x in self))  # type: ignore[arg-type]
 
 
-def _inside(local: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+def inside(local: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """Whether a label lies in this tile of columns, and its z (anything where it does not)."""
-    inside = (local >= 0) & (local < z.shape[1])
-    return inside, z.gather(1, local.clamp(0, z.shape[1] - 1).unsqueeze(1)).squeeze(1)
+    here = (local >= 0) & (local < z.shape[1])
+    return here, z.gather(1, local.clamp(0, z.shape[1] - 1).unsqueeze(1)).squeeze(1)
 
 
 def _score_whole(z: Tensor, labels: Tensor, into: _Outputs) -> None:
@@ -250,9 +250,9 @@ class _Scores(torch.autograd.Function):
                 total = None if d_bias is None else d_bias[span]
                 d_z = _tile_gradient(z, d_z, total, labels[part] - span.start, options, *local)
                 if d_hidden is not None:
-                    _accumulate(d_hidden[part], d_z, w[span], first=span.start == 0)
+                    accumulate(d_hidden[part], d_z, w[span], first=span.start == 0)
                 if d_weight is not None:
-                    _accumulate(d_weight[span], d_z.t(), h[part], first=part.start == 0)
+                    accumulate(d_weight[span], d_z.t(), h[part], first=part.start == 0)
         return (
             None if d_hidden is None else d_hidden.to(hidden.dtype),
             None if d_weight is None else d_weight.to(weight.dtype),
@@ -261,7 +261,8 @@ class _Scores(torch.autograd.Function):
         )
 
 
-def _accumulate(total: Tensor, left: Tensor, right: Tensor, first: bool) -> None:
+def accumulate(total: Tensor, left: Tensor, right: Tensor, first: bool) -> None:
+    """total += left @ right, or = where it is the first; products accumulate in `total`'s dtype."""
     if left.dtype == total.dtype:
         total.addmm_(left, right, beta=0 if first else 1)
     elif first:

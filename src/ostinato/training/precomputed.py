@@ -5,8 +5,6 @@ Kept per trained token, not summed, so that gains are subtracted as exactly as w
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 
 from ostinato.core.errors import RefusedError
 from ostinato.core.manifest import hash_of
+from ostinato.data.fingerprint import made_once
 from ostinato.data.formats import SampleFormat, Samples
 from ostinato.training.parts import Parts
 from ostinato.training.state import named_weights
@@ -52,14 +51,9 @@ class Precomputed:
 def precompute(parts: Parts, score: Score) -> None:
     """Let all samples of `parts.data` bring the log-probs that `score` gives now. Raises RefusedError where those in
     the cache are not what it gives."""
-    model, data, strategy = (
-        fingerprint(parts.models["model"], parts.config.training.mixed_precision),
-        parts.data,
-        parts.strategy,
-    )
-    rows = (
-        parts.config.evaluation.batch_size or parts.config.training.micro_batch_size or parts.config.training.batch_size
-    )
+    data, strategy, training = parts.data, parts.strategy, parts.config.training
+    model = fingerprint(parts.models["model"], training.mixed_precision)
+    rows = parts.config.evaluation.batch_size or training.micro_batch_size or training.batch_size
 
     def scores(samples: Samples, indices: range) -> list[np.ndarray]:
         with torch.no_grad(), parts.autocast():
@@ -97,22 +91,13 @@ def scores_of(samples: Samples, indices: range, form: SampleFormat, score: Score
 
 
 def write(folder: Path, samples: Samples, rows: int, scores: Callable[[Samples, range], list[np.ndarray]]) -> None:
-    """All samples' log-probs, `rows` samples at once, under a temporary name until they are whole."""
-    temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}-{os.urandom(4).hex()}")
-    temporary.mkdir(parents=True)
-    try:
-        found = []
+    """All samples' log-probs, `rows` samples at once."""
+    found = []
+    with made_once(folder) as temporary:
         for start in range(0, len(samples), rows):
             found += scores(samples, range(start, min(start + rows, len(samples))))
         np.save(temporary / "starts.npy", np.cumsum([0, *map(len, found)]))
         np.save(temporary / "values.npy", np.concatenate(found))
-        try:
-            os.rename(temporary, folder)
-        except OSError:  # another process was first, with the same content
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def fingerprint(model: nn.Module, precision: str) -> str:

@@ -17,6 +17,7 @@ import torch
 from ostinato.core.errors import UserError
 from ostinato.core.registry import REWARDS
 from ostinato.core.samples import RewardContext
+from ostinato.data.loader import StepData
 from ostinato.data.prompts import Prompt
 from ostinato.distributed.strategy import gather_rows
 from ostinato.generation.generator import Generator
@@ -71,11 +72,15 @@ class Rollouts:
         """Responses to this rank's prompts of the step of the data plan that was read last."""
         data, trainer = self.trainer.step_data, self.trainer
         assert data is not None
-        first = (data.step - 1) * trainer.config.training.batch_size
+        first = self.first_of(data)
         shares: Any = zip(data.indices, data.micro_batches, strict=True)
         numbered = [(first + m, prompt) for m, batch in shares for prompt in batch.prompts]
         prompts, numbers = [prompt for _, prompt in numbered], [number for number, _ in numbered]
         return self.sample(prompts, numbers, trainer.global_step + 1)
+
+    def first_of(self, data: StepData) -> int:
+        """The number in the data plan of a step's first sample."""
+        return (data.step - 1) * self.trainer.config.training.batch_size
 
     def _responses(
         self, prompts: Sequence[Prompt], numbers: Sequence[int], params: SamplingParams, step: int

@@ -55,6 +55,12 @@ class Origin:
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.load(self.folder)
 
+    def build(self, device: torch.device | str) -> nn.Module:
+        """The model with its weights, ready to evaluate: frozen."""
+        model = build_model(*self.model, 0, torch.device(device))
+        self.load_into(model)
+        return model.eval().requires_grad_(False)
+
     def load_into(self, model: nn.Module) -> None:
         """Fill a model's weights, names and shapes checked. Only the head may differ: `model.heads` names the weights
         that stay as they were drawn, or are left out, where the other model has another kind of output."""
@@ -138,10 +144,7 @@ def from_run(run: Path, step: int | None) -> Origin:
 def load_run_model(run: Path, step: int | None = None, device: str = "cpu") -> tuple[nn.Module, Tokenizer]:
     """The model and tokenizer of a run (or of any folder that `find_weights` takes), ready to evaluate."""
     origin = from_run(run, step) if (run / "checkpoints").is_dir() else find_weights(str(run), run.parent)
-    node, inputs = origin.model
-    model = build_model(node, inputs, 0, torch.device(device))
-    origin.load_into(model)
-    return model.eval(), origin.tokenizer()
+    return origin.build(device), origin.tokenizer()
 
 
 def load_by_name(root: Path, device: str) -> Callable[[str], tuple[nn.Module, Tokenizer]]:
@@ -149,9 +152,7 @@ def load_by_name(root: Path, device: str) -> Callable[[str], tuple[nn.Module, To
 
     def load(name: str) -> tuple[nn.Module, Tokenizer]:
         origin = find_weights(name, root)
-        model = build_model(*origin.model, 0, torch.device(device))
-        origin.load_into(model)
-        return model.eval().requires_grad_(False), origin.tokenizer()
+        return origin.build(device), origin.tokenizer()
 
     return load
 
