@@ -35,7 +35,9 @@ def gradient_when_moved(config: Config) -> dict[str, Tensor]:
         found.update({name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None})
 
     trainer.optimizer.step = capture  # type: ignore[method-assign, assignment]
-    output = trainer.training_step(next(trainer.parts.open_loader([]).steps(1)))
+    loader = trainer.parts.open_loader([])
+    output = trainer.training_step(next(loader.steps(1)))
+    loader.close()
     metrics = {"loss": output.loss, **output.metrics, **trainer.evaluate()}
     found |= {f"metric {name}": torch.tensor([value], dtype=torch.float64) for name, value in metrics.items()}
     main = trainer.strategy.is_main

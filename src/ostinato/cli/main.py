@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 
 import click
 
+from ostinato.cli.verbs import Verbs
 from ostinato.core.errors import OstinatoError
 
 # verb: (module with a click command or group called `command`, one line of help)
@@ -25,24 +25,7 @@ VERBS = {
 }
 
 
-class Verbs(click.Group):
-    """The verbs; `--help` imports none of them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        module, _, name = VERBS[cmd_name][0].partition(":")
-        return getattr(importlib.import_module(module), name or "command")
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl([(verb, help) for verb, (_, help) in VERBS.items()])
-
-
-@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Verbs, modules=VERBS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ostinato")
 def cli() -> None:
     """ML experiments that repeat exactly."""

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ostinato.cli.runs_text import COLUMNS, facts_text, table
+from ostinato.cli.verbs import Verbs
 from ostinato.core.errors import RefusedError, UserError
 
 ROOT = click.option(
@@ -17,9 +18,13 @@ ROOT = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 
-@click.group("runs")
+# verb: (module with a click command called `command`, one line of help)
+FURTHER: dict[str, tuple[str, str]] = {}
+
+
+@click.group("runs", cls=Verbs, modules=FURTHER)
 def command() -> None:
-    """List, show, watch and verify runs."""
+    """List, show, compare, report, repeat and verify runs."""
 
 
 def print_json(value: Any) -> None:

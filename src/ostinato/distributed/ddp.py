@@ -30,6 +30,7 @@ class DataParallel(Single):
         self.bucket_bytes = bucket_megabytes << 20
         self.timeout = timedelta(seconds=timeout_seconds)
         self.buckets: list[Bucket] = []
+        self.control: dist.ProcessGroup | None = None
 
     def setup(self) -> None:
         if "MASTER_ADDR" not in os.environ:
@@ -41,6 +42,8 @@ class DataParallel(Single):
         self.control = dist.new_group(backend="gloo", timeout=self.timeout)
 
     def close(self) -> None:
+        """Leave the group, and keep nothing whose threads the interpreter's end would have to stop."""
+        self.control = None
         if dist.is_initialized():
             dist.destroy_process_group()
 
