@@ -112,10 +112,7 @@ def main() -> None:
     parser.add_argument("--print-only", action="store_true", help="do not append to docs/log.md")
     arguments = parser.parse_args()
     lines = measure(tuple(arguments.batches), arguments.rounds)
-    if arguments.print_only:
-        print("\n".join(lines))
-    else:
-        record("sampling, transformers' generate", [main.__doc__ or "", *lines])
+    record("sampling, transformers' generate", [main.__doc__ or "", *lines], print_only=arguments.print_only)
 
 
 if __name__ == "__main__":

@@ -76,14 +76,9 @@ def main() -> None:
     parser.add_argument("--print-only", action="store_true", help="do not append to docs/log.md")
     arguments = parser.parse_args()
     if not has_trl(arguments.trl_python):
-        print("TRL is not installed here: pip install -r requirements-bench.lock, or name another environment")
-        print("with --trl-python. Nothing was measured.")
         return
     lines = measure(arguments.trl_python, arguments.rounds)
-    if arguments.print_only:
-        print("\n".join(lines))
-    else:
-        record("GRPO, TRL's GRPOTrainer", [main.__doc__ or "", *lines])
+    record("GRPO, TRL's GRPOTrainer", [main.__doc__ or "", *lines], print_only=arguments.print_only)
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ def machine() -> str:
     return f"{model}, {THREADS} threads"
 
 
-def record(title: str, lines: Sequence[str], *, log: Path = LOG) -> None:
-    """Print a result and append it to the log, dated."""
+def record(title: str, lines: Sequence[str], *, print_only: bool = False, log: Path = LOG) -> None:
+    """Print a result and, unless it is only to be printed, append it to the log, dated."""
     import torch
 
     when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
@@ -70,8 +70,9 @@ def record(title: str, lines: Sequence[str], *, log: Path = LOG) -> None:
         [f"\n## {when} Benchmark: {title}", "", f"{machine()}, torch {torch.__version__}.", "", *lines, ""]
     )
     print(text)
-    with log.open("a", encoding="utf-8") as file:
-        file.write(text)
+    if not print_only:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(text)
 
 
 def library_text(characters: int = 1_000_000) -> Iterator[str]:

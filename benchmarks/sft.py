@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib.util
 import json
 import random
 import subprocess
@@ -148,10 +147,12 @@ def beside_trl(folder: Path, trl_python: str, rounds: int) -> list[str]:
 
 
 def has_trl(python: str) -> bool:
-    """Whether an interpreter can import trl."""
-    if python == sys.executable:
-        return importlib.util.find_spec("trl") is not None
-    return subprocess.run([python, "-c", "import trl"], capture_output=True).returncode == 0
+    """Whether an interpreter can import trl; says what to do where it cannot."""
+    found = subprocess.run([python, "-c", "import importlib.util as u, sys; sys.exit(u.find_spec('trl') is None)"])
+    if found.returncode:
+        print("TRL is not installed here: pip install -r requirements-bench.lock, or name another environment")
+        print("with --trl-python. Nothing was measured against it.")
+    return found.returncode == 0
 
 
 def main() -> None:
@@ -165,8 +166,6 @@ def main() -> None:
         write_rows(folder / "rows.jsonl")
         record("packed SFT, a bare transformers loop", [main.__doc__ or "", *beside_transformers(folder)])
         if not has_trl(arguments.trl_python):
-            print("TRL is not installed here: pip install -r requirements-bench.lock, or name another environment")
-            print("with --trl-python. Nothing was measured against it.")
             return
         record(
             "packed SFT, TRL's SFTTrainer",

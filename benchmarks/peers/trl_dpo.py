@@ -14,36 +14,19 @@ import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from benchmarks.peers.trl_turns import TurnAtStepEnd, log_prob
-from benchmarks.processes import Turns
+from benchmarks.peers.trl_turns import TurnAtStepEnd, begin, common_settings, log_prob
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
     parser.add_argument("--pairs", type=int, required=True, help="per step")
-    parser.add_argument("--chunk", type=int, required=True)
-    parser.add_argument("--warmup", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--recompute", action="store_true", help="gradient checkpointing, TRL's default")
-    arguments = parser.parse_args()
-    turns = Turns(arguments.chunk, arguments.warmup)
-    torch.set_num_threads(arguments.threads)
-
+    arguments, turns = begin(parser)
     folder: Path = arguments.folder
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text("utf-8").splitlines()]
     settings = DPOConfig(
-        output_dir=str(folder / "trl"),
-        max_steps=1_000_000,
         per_device_train_batch_size=arguments.pairs,
         beta=0.1,
-        gradient_checkpointing=arguments.recompute,
-        bf16=False,
-        use_cpu=True,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
+        **common_settings(arguments),
     )
     trainer: Any = DPOTrainer(model=str(folder / "model"), args=settings, train_dataset=Dataset.from_list(rows))
     assert trainer.model.dtype == trainer.ref_model.dtype == torch.float32

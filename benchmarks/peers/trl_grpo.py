@@ -15,25 +15,16 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from benchmarks.peers.trl_turns import TurnAtStepEnd, log_prob
-from benchmarks.processes import Turns
+from benchmarks.peers.trl_turns import TurnAtStepEnd, begin, common_settings, log_prob
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
     parser.add_argument("--prompts", type=int, required=True, help="per step")
     parser.add_argument("--group", type=int, required=True)
     parser.add_argument("--new-tokens", type=int, required=True)
     parser.add_argument("--pattern", required=True, help="the reward is 1 where it matches the whole response")
-    parser.add_argument("--chunk", type=int, required=True)
-    parser.add_argument("--warmup", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--recompute", action="store_true", help="gradient checkpointing, TRL's default")
-    arguments = parser.parse_args()
-    turns = Turns(arguments.chunk, arguments.warmup)
-    torch.set_num_threads(arguments.threads)
-
+    arguments, turns = begin(parser)
     folder: Path = arguments.folder
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text("utf-8").splitlines()]
     pattern = re.compile(arguments.pattern, re.DOTALL)
@@ -42,21 +33,13 @@ def main() -> None:
         return [float(pattern.fullmatch(text.strip()) is not None) for text in completions]
 
     settings = GRPOConfig(
-        output_dir=str(folder / "trl"),
-        max_steps=1_000_000,
         per_device_train_batch_size=arguments.prompts * arguments.group,
         num_generations=arguments.group,
         max_completion_length=arguments.new_tokens,
         beta=0.04,
         loss_type="grpo",
         use_bias_correction_kl=False,
-        gradient_checkpointing=arguments.recompute,
-        bf16=False,
-        use_cpu=True,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
+        **common_settings(arguments),
     )
     data = Dataset.from_list(rows)
     trainer: Any = GRPOTrainer(model=str(folder / "model"), args=settings, train_dataset=data, reward_funcs=reward)
