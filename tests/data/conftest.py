@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from tests.data.making import Rows
 
-from ostinato.core.manifest import hash_of
 from ostinato.data.formats import DataOptions
 from ostinato.data.tokenizer_kinds import byte
 from ostinato.data.windows import Windows
@@ -25,24 +25,6 @@ def tinyshakespeare() -> Path:
     if not file.is_file():
         pytest.skip(f"{file.name} is not beside the project (../shared/data)")
     return file
-
-
-class Rows:
-    """A source that is a list."""
-
-    kind = "generated"
-
-    def __init__(self, rows: list[dict]) -> None:
-        self.rows, self.fingerprint = rows, hash_of(rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict:
-        return self.rows[index]
-
-    def place(self, index: int) -> str:
-        return f"row {index + 1}"
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.data.making import Rows
 
 from ostinato.core.errors import UserError
-from ostinato.core.manifest import hash_of
 from ostinato.data.batches import IGNORE, PADDING
 from ostinato.data.chat_templates import TEMPLATES
 from ostinato.data.conversations import Conversations
@@ -19,24 +19,6 @@ from ostinato.data.loader import evaluation_batches
 from ostinato.data.tokenizer_kinds import byte, character
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k_train.jsonl"
-
-
-class Rows:
-    """A source of given rows."""
-
-    kind = "generated"
-
-    def __init__(self, rows):
-        self.rows, self.fingerprint = rows, hash_of(rows)
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, index):
-        return self.rows[index]
-
-    def place(self, index):
-        return f"rows:{index + 1}"
 
 
 def qa(prompt, response):

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from tests.data.making import Rows
 
 from ostinato.core.errors import UserError
-from ostinato.core.manifest import hash_of
 from ostinato.data.batches import IGNORE
 from ostinato.data.encoding import TrainedTokens
 from ostinato.data.formats import DataOptions
@@ -16,24 +16,6 @@ from ostinato.data.plan import Plan
 from ostinato.data.tokenizer_kinds import byte, character
 
 X = IGNORE
-
-
-class Rows:
-    """A source of given rows."""
-
-    kind = "generated"
-
-    def __init__(self, rows):
-        self.rows, self.fingerprint = rows, hash_of(rows)
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, index):
-        return self.rows[index]
-
-    def place(self, index):
-        return f"rows:{index + 1}"
 
 
 @pytest.fixture

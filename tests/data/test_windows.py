@@ -150,7 +150,7 @@ def test_the_receipt_adds_up(windows):
     _, samples = windows(["", "ab", "", "cde"], 4)
     receipt = samples.receipt
     assert (receipt.rows, receipt.used, receipt.dropped, receipt.tokens) == (4, 2, {"empty": 2}, 7)
-    assert receipt.places == {"empty": ["row 1", "row 3"]}
+    assert receipt.places == {"empty": ["rows:1", "rows:3"]}
     assert receipt.trained_tokens == 5  # b eos, d e eos
     assert receipt.first[0] == "ab<|endoftext|>cd"
 
@@ -163,8 +163,8 @@ def test_special_tokens_spelt_in_a_document_stay_text(windows):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"messages": []}], r"row 1: no string under 'text' \(found messages\)"),
-        ([{"text": "a"}, {"text": 3}], r"row 2: no string under 'text' \(found a int there\)"),
+        ([{"messages": []}], r"rows:1: no string under 'text' \(found messages\)"),
+        ([{"text": "a"}, {"text": 3}], r"rows:2: no string under 'text' \(found a int there\)"),
         ([{"text": ""}], "its 1 rows hold no text"),
         ([], "its 0 rows hold no text"),
     ],
@@ -176,7 +176,7 @@ def test_rows_that_are_no_text_are_named(windows, rows_source, rows, message):
 
 
 def test_an_unknown_character_is_named_with_its_row(windows):
-    with pytest.raises(UserError, match=r"row 2: .*'c' \(U\+0063\)"):
+    with pytest.raises(UserError, match=r"rows:2: .*'c' \(U\+0063\)"):
         windows(["ab", "abc", "ba"], 4, tokenizer=character(["ab"]))
 
 

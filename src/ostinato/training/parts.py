@@ -17,6 +17,7 @@ from ostinato.data.build import Data
 from ostinato.data.loader import Loader
 from ostinato.distributed.strategy import Strategy
 from ostinato.training.guards import LossGuard
+from ostinato.training.numerics import choose_tier
 
 if TYPE_CHECKING:
     from ostinato.training.saver import Saver
@@ -38,3 +39,8 @@ class Parts:
     stop: StopFlag = field(default_factory=StopFlag)
     saver: Saver | None = None
     validation_totals: Totals | None = None  # the units of the held-out data, once they were counted
+
+    @property
+    def exact(self) -> bool:
+        """Whether a run's bits are promised to repeat."""
+        return choose_tier(self.config.training.numerics, self.strategy.device) != "fast"

@@ -50,7 +50,7 @@ class Rollouts:
                 "generation: top_k, top_p, min_p and repetition_penalty sample from another distribution than the one "
                 "that is trained. Leave them out, or set allow_filtered_rollouts: true."
             )
-        self.generator = Generator(trainer.tokenizer)
+        self.generator = Generator(trainer.tokenizer, exact=trainer.parts.exact)
         load = load_by_name(config.experiment.output_root, str(strategy.device))
         context = RewardContext(config.generation.max_new_tokens, trainer.seed, str(strategy.device), load)
         self.rewards = REWARDS.get("weighted_sum")(config.rewards, context) if judged else None

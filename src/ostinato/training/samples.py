@@ -34,7 +34,7 @@ class SampleText:
             path.with_suffix(".jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
             return
         prompts = list(trainer.config.generation.prompts) or [""]
-        generator = Generator(trainer.tokenizer)
+        generator = Generator(trainer.tokenizer, exact=trainer.parts.exact)
         params = SamplingParams.of(trainer.config.generation, seed=trainer.seed)
         ids = [trainer.parts.data.format.encode_prompt(prompt) for prompt in prompts]
         samples = generator.generate(trainer.model, ids, params, step=output.step)
