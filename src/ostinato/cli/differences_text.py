@@ -54,8 +54,6 @@ def rows_text(found: Mapping[str, Any]) -> str:
     if first is None:
         if not steps:
             return "rows       no step that both have"
-        return (
-            f"rows       equal in all {steps} steps that both have, and in {found['rows']['evaluations']} evaluations"
-        )
+        return f"rows       equal in the {steps} steps and {found['rows']['evaluations']} evaluations that both have"
     kind = "" if first["kind"] == "train" else f" ({first['kind']})"
     return f"rows       part at step {first['step']}{kind}: {first['field']} {exact(first['a'])} -> {exact(first['b'])}"

@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ostinato.cli.reproduction_checks import check_birth, check_integrity, check_parent, present_environment
+from ostinato.cli.reproduction_report import judged
 from ostinato.cli.rerun import Rerun
 from ostinato.core.errors import OstinatoError, RefusedError, UserError
 from ostinato.core.manifest import write_json
 from ostinato.experiment import differences as found
-from ostinato.experiment import reproduction
 from ostinato.experiment.drift import environment_drift, install_line, rerun_variables
-from ostinato.experiment.facts import run_facts
-from ostinato.experiment.prediction import group_of, like_its_group
 from ostinato.experiment.reading import read_or_empty, read_rows
 from ostinato.experiment.rerun_folder import begin_at_checkpoint, origin_of, rerun_name
 from ostinato.experiment.row_differences import Tolerance, compare_rows, rows_of
-from ostinato.experiment.status import utc_now
+from ostinato.experiment.trash import put_aside
 from ostinato.experiment.workplace import Workplace, code_here, recorded_code
 
 Say = Callable[[str], None]
@@ -117,64 +115,31 @@ class Reproduction:
                 raise RefusedError(f"the rerun could not begin:\n{rerun.last_words()}")
             self.say(f"rerun {self.folder}: {self.until - request.begin} steps")
             if not request.overrides:
-                check_birth(self.run, self.metadata, found.metadata_of(self.folder), self.config)
+                self._check_birth(rerun)
             rerun.follow(
                 written, None if ends_there else self.until, None if request.full else request.tolerance, self.say
             )
-        if rerun.exit_code not in (0, 75) and not self._has_answer():
-            error = RefusedError if rerun.exit_code == 3 else OstinatoError
-            raise error(f"the rerun failed (exit code {rerun.exit_code}):\n{rerun.last_words()}")
-        if rerun.exit_code == 75 and not rerun.stopped and not self._has_answer():
-            raise OstinatoError(f"the rerun was stopped before step {self.until}: {self.folder}")
+        if self._has_answer():
+            return
+        if rerun.exit_code in (0, 75):
+            raise OstinatoError(f"{self.folder} ended at step {rerun.last_step}, and step {self.until} was wanted.")
+        error = RefusedError if rerun.exit_code == 3 else OstinatoError
+        raise error(f"the rerun failed (exit code {rerun.exit_code}):\n{rerun.last_words()}")
+
+    def _check_birth(self, rerun: Rerun) -> None:
+        """Stop a rerun that reads something else, and put it aside: it answers nothing."""
+        try:
+            check_birth(self.run, self.metadata, found.metadata_of(self.folder), self.config)
+        except RefusedError:
+            rerun.stop()
+            put_aside(self.folder, force=True)
+            raise
 
     def _has_answer(self) -> bool:
-        """Whether the rows that there are decide: all that were asked for, or some that have parted."""
+        """Whether the rows that there are decide: all that were asked for, or some beyond tolerance."""
         rows = rows_of(self.folder)
-        return (self.until, "train") in rows or compare_rows(self.original, rows).first is not None
-
-    def report(self, place: Workplace) -> dict[str, Any]:
-        """The comparison, the verdict and the causes, as they are recorded."""
-        request, rerun = self.request, found.metadata_of(self.folder)
-        rows = compare_rows(self.original, rows_of(self.folder), request.tolerance, self.until)
-        tensors = reproduction.compare_tensors(self.run, self.folder, request.begin, self.until)
-        like, reason = (False, "")
-        if rows.first_beyond is not None and request.full:
-            like, reason = like_its_group(self.folder, group_of(self.run))
-        verdict = reproduction.verdict(rows, tensors, like)
-        required = reproduction.required_level(request.require, self.metadata.get("numerics"), bool(self.drift))
-        differences: dict[str, Any] = {kind: [] for kind in ("packages", "hardware", "threads")}
-        for entry in self.drift:
-            differences[entry["kind"]].append(entry)
-        differences["config"] = [
-            entry for entry in found.config_differences(self.run, self.folder) if entry["name"] != "model.init_from"
-        ]
-        differences["code"] = found.code_differences(self.run, self.folder) if request.current_code else []
-        differences["data"] = found.data_differences(self.metadata, rerun)
-        notes = [*run_facts(self.run)["would_stop_a_reproduction"]]
-        causes = reproduction.likely_causes(request.overrides, differences, notes, rows.first)
-        return {
-            "version": 1,
-            "created": utc_now(),
-            "original": origin_of(self.metadata),
-            "rerun": {**origin_of(rerun), "folder": str(self.folder)},
-            "verdict": verdict,
-            "required": required,
-            "met": reproduction.is_met(verdict, required),
-            "from_checkpoint": request.begin or None,
-            "until": self.until,
-            "steps": rows.steps,
-            "evaluations": rows.evaluations,
-            "first_difference": rows.first.to_dict() if rows.first else None,
-            "first_beyond_tolerance": rows.first_beyond.to_dict() if rows.first_beyond else None,
-            "tolerance": {"relative": request.tolerance.relative, "absolute": request.tolerance.absolute},
-            "checkpoint": tensors and {"step": tensors.step, "tensors": tensors.count, "differing": tensors.differing},
-            "statistical": reason or None,
-            "causes": causes if verdict != reproduction.BITWISE else [],
-            "overrides": list(request.overrides),
-            "environment_drift": self.drift,
-            "code": "current" if request.current_code else place.trees,
-            "not_captured": place.not_captured,
-        }
+        done = (self.until, "train") in rows
+        return done or compare_rows(self.original, rows, self.request.tolerance).first_beyond is not None
 
 
 def reproduce(request: Request, scratch: Path, say: Say) -> dict[str, Any]:
@@ -182,7 +147,7 @@ def reproduce(request: Request, scratch: Path, say: Say) -> dict[str, Any]:
     one = Reproduction(request, say)
     place = one.workplace(scratch)
     one.rerun(place, scratch)
-    report = one.report(place)
+    report = judged(one, place)
     metadata = found.metadata_of(one.folder)
     lineage = {**(metadata.get("lineage") or {}), "reproduces": origin_of(one.metadata)}
     write_json(one.folder / "metadata.json", {**metadata, "lineage": lineage})

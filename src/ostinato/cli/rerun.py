@@ -71,17 +71,19 @@ class Rerun:
 
         `written`: all rows of the original by step and kind; a step that was done twice has two.
         """
+        wanted, seen = {key for key in written if key[0] == stop_at and key[1] in ("train", "eval")}, set()
         parted, due = False, time.monotonic() + SAID_SECONDS
         while True:
             ended = self.exit_code is not None
             for row in self._new_rows():
+                seen.add((row["step"], row["kind"]))
                 found = nearest_differences(written.get((row["step"], row["kind"]), ()), row)
                 if found and not parted:
                     parted = True
                     say(difference_text(found[0]))
                 if tolerance is not None and any(not tolerance.near(one.a, one.b) for one in found):
                     self.stop()
-            if stop_at is not None and self.last_step >= stop_at:
+            if stop_at is not None and (wanted <= seen or self.last_step > stop_at):
                 self.stop()
             if ended:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -43,6 +44,7 @@ def command(
     Exit code 0 if the verdict is what is required (bitwise, where the numerics promise it), else 4.
     """
     from ostinato.cli.reproducing import Request, reproduce
+    from ostinato.cli.reproduction_report import report_text
     from ostinato.experiment.finding import find_run
     from ostinato.experiment.row_differences import Tolerance
 
@@ -60,6 +62,7 @@ def command(
         tolerance=Tolerance(rtol, atol),
         overrides=overrides,
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the rerun, too
     with tempfile.TemporaryDirectory(prefix="ostinato-rerun-", ignore_cleanup_errors=True) as scratch:
         report = reproduce(request, Path(scratch).resolve(), say)
     if as_json:
@@ -67,36 +70,3 @@ def command(
     else:
         click.echo(report_text(report))
     click.get_current_context().exit(0 if report["met"] else 4)
-
-
-def report_text(report: dict) -> str:
-    """The verdict first, then what it rests on."""
-    from ostinato.cli.differences_text import exact
-
-    first, at = report["first_difference"], ""
-    if first is not None:
-        at = f" at step {first['step']}: {first['field']} is {exact(first['b'])}, and was {exact(first['a'])}"
-    where = at if report["verdict"] == "DIVERGED" else ""
-    lines = [f"{report['verdict']}{where}"]
-    lines.append(
-        f"  compared   {report['steps']} steps and {report['evaluations']} evaluations of {report['original']['run']}"
-    )
-    checkpoint = report["checkpoint"]
-    if checkpoint is None:
-        lines.append("  tensors    not compared: no checkpoint of a step that both have")
-    else:
-        differing = checkpoint["differing"]
-        told = f"{len(differing)} differ ({differing[0]}, ...)" if differing else "all equal"
-        lines.append(f"  tensors    {told} of {checkpoint['tensors']} in the checkpoint of step {checkpoint['step']}")
-    if first is not None and not where:
-        lines.append(f"  rows part  {at.strip()}")
-    if report["verdict"] != "BITWISE":
-        for number, cause in enumerate(report["causes"], start=1):
-            lines.append(f"  {'causes' if number == 1 else '':<10} {number}. {cause['cause']}")
-    if report["statistical"]:
-        lines.append(f"  statistics {report['statistical']}")
-    if report["environment_drift"]:
-        lines.append(f"  drift      {len(report['environment_drift'])} differences of the environment were allowed")
-    lines.append(f"  required   {report['required']}: {'met' if report['met'] else 'not met'}")
-    lines.append(f"  rerun      {report['rerun']['folder']}")
-    return "\n".join(lines)
