@@ -19,7 +19,9 @@ JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document o
 
 
 # verb: (module with a click command called `command`, one line of help)
-FURTHER: dict[str, tuple[str, str]] = {}
+FURTHER: dict[str, tuple[str, str]] = {
+    "compare": ("ostinato.cli.runs_compare", "options that differ, metrics with intervals, paired tests, curves"),
+}
 
 
 @click.group("runs", cls=Verbs, modules=FURTHER)
