@@ -21,6 +21,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document o
 # verb: (module with a click command called `command`, one line of help)
 FURTHER: dict[str, tuple[str, str]] = {
     "compare": ("ostinato.cli.runs_compare", "options that differ, metrics with intervals, paired tests, curves"),
+    "lineage": ("ostinato.cli.runs_lineage", "which run began from which checkpoint of which other"),
 }
 
 
