@@ -10,9 +10,10 @@ import pytest
 
 from ostinato.core.errors import OstinatoError, RefusedError, UserError
 from ostinato.experiment.claims import claim
-from ostinato.experiment.reading import RunView, counting, read_json, read_rows, state_of
+from ostinato.experiment.reading import counting, read_json, read_rows, state_of
 from ostinato.experiment.resuming import Completed
 from ostinato.experiment.run import Run
+from ostinato.experiment.run_view import RunView
 from ostinato.experiment.status import Heartbeat
 from tests.experiment.making import config_of, python, start_run
 

@@ -19,6 +19,7 @@ VERBS = {
     "components": ("ostinato.cli.components:components", "list what configs can name"),
     "explain": ("ostinato.cli.components:explain", "options, defaults and documentation of a component"),
     "runs": ("ostinato.cli.runs", "list, show, verify runs"),
+    "checkpoint": ("ostinato.cli.checkpoint", "list, verify, diff checkpoints"),
     "data": ("ostinato.cli.data", "prepare, inspect, show data"),
     "lint": ("ostinato.cli.lint", "check layers, line budgets, names"),
     "launch": ("ostinato.cli.launch", "train with several processes"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from ostinato.cli.curves import curve
 from ostinato.core.stopping import StopRequested
-from ostinato.experiment.reading import RunView
+from ostinato.experiment.run_view import RunView
 from ostinato.training.build import Built, describe
 
 LAST_NUMBERS = (

@@ -11,26 +11,40 @@ from typing import Any
 
 from ostinato.experiment.finding import run_folders
 from ostinato.experiment.reading import read_or_empty, state_of
+from ostinato.experiment.run_index import index_of
 
+FILES = ("metadata.json", "status.json", "logs/metrics.jsonl")  # all that a summary is made of
 TAIL_BYTES = (1 << 16, 1 << 20)
 Row = dict[str, Any]
 
 
 def summaries(root: Path) -> list[dict[str, Any]]:
     """A summary of every run below a root, oldest first."""
-    found = [summary(folder) for folder in run_folders(root)]
+    folders = run_folders(root)
+    found = [summary(folder) for folder in folders]
+    if found:
+        index_of(str(root)).keep_only(folder.name for folder in folders)
     return sorted(found, key=lambda run: (run["created"] or "", run["name"]))
 
 
 def summary(folder: Path) -> dict[str, Any]:
     """What `runs list` knows of a run; times in seconds."""
+    path = str(folder)
+    stored = index_of(os.path.dirname(path) or ".").get(path, "summary", FILES, lambda: _read_summary(folder))
+    status = {"state": stored["state"]} if stored["state"] is not None else {}
+    age = _since(_time(stored["created"]), datetime.now(UTC))
+    state = state_of(folder, status, clock_folder=folder.parent)
+    return stored | {"state": state, "age_seconds": age, "folder": path}
+
+
+def _read_summary(folder: Path) -> dict[str, Any]:
+    """The part of it that its files say; the state is the one that was written."""
     metadata, status = read_or_empty(folder / "metadata.json"), read_or_empty(folder / "status.json")
     train, evaluation = last_rows(folder)
-    created, updated = _time(metadata.get("created")), _time(status.get("updated"))
     values = {**_metrics(train), **_metrics(evaluation)}
     return {
         "name": folder.name,
-        "state": state_of(folder, status, clock_folder=folder.parent),
+        "state": status.get("state"),
         "step": train.get("step", status.get("step", 0)),
         "total_steps": status.get("total_steps"),
         "algorithm": metadata.get("algorithm"),
@@ -38,8 +52,8 @@ def summary(folder: Path) -> dict[str, Any]:
         "loss": values.get("loss"),
         "validation/loss": values.get("validation/loss"),
         "created": metadata.get("created"),
-        "age_seconds": _since(created, datetime.now(UTC)),
-        "duration_seconds": _since(created, updated),
+        "age_seconds": None,
+        "duration_seconds": _since(_time(metadata.get("created")), _time(status.get("updated"))),
         "reason": status.get("reason"),
         "seed": metadata.get("seed"),
         "tags": metadata.get("tags", []),

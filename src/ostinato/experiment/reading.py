@@ -6,13 +6,10 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ostinato.core.errors import RefusedError
 from ostinato.experiment.claims import is_alive, newest_segment
-
-if TYPE_CHECKING:
-    import numpy
 
 VERSION = 1
 Row = dict[str, Any]
@@ -110,59 +107,3 @@ def state_of(folder: Path, status: dict[str, Any] | None = None, *, clock_folder
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run's."""
     return (folder / "metadata.json").is_file() and (folder / "provenance").is_dir()
-
-
-class RunView:
-    """A run, for reading: `ostinato.Run("exp001")`.
-
-    Example:
-        run = RunView("exp001")
-        run.state, run.step, run.metrics()["loss"][-1]
-    """
-
-    def __init__(self, name: str | Path, root: str | Path = "experiments") -> None:
-        from ostinato.experiment.finding import find_run
-
-        self.folder = find_run(str(name), Path(root))
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """`metadata.json`."""
-        return read_json(self.folder / "metadata.json")
-
-    @property
-    def status(self) -> dict[str, Any]:
-        """`status.json`; {} if it cannot be read."""
-        return read_or_empty(self.folder / "status.json")
-
-    @property
-    def state(self) -> str:
-        """created, running, completed, failed, interrupted, preempted or lost."""
-        return state_of(self.folder)
-
-    @property
-    def config(self) -> Any:
-        """The frozen config."""
-        from ostinato.core.config import load_config
-
-        return load_config(self.folder / "config.yaml")
-
-    @property
-    def step(self) -> int:
-        """The last step of a row that counts, else what the status says."""
-        steps = [row["step"] for row in counting(tail_rows(self.folder)) if row["kind"] == "train"]
-        return steps[-1] if steps else self.status.get("step", 0)
-
-    def history(self) -> list[Row]:
-        """Every line as written."""
-        return read_rows(self.folder)
-
-    def metrics(self, kind: str = "train") -> dict[str, numpy.ndarray]:
-        """Columns of the rows that count: `step` and every number, NaN where a row has none; (rows,) each."""
-        import numpy
-
-        rows = [row for row in counting(read_rows(self.folder)) if row["kind"] == kind]
-        skipped = ("kind", "step", "segment", "time", "data", "perf")
-        names = dict.fromkeys(name for row in rows for name in row if name not in skipped)
-        columns = {name: numpy.array([number(row.get(name)) for row in rows]) for name in names}
-        return {"step": numpy.array([row["step"] for row in rows], dtype=numpy.int64), **columns}

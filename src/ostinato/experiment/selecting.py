@@ -10,6 +10,7 @@ from typing import Any
 
 from ostinato.core.errors import UserError
 from ostinato.experiment.reading import counting, number, read_or_empty, read_rows
+from ostinato.experiment.run_index import index_of
 from ostinato.experiment.secrets import leaves
 
 CONDITION = re.compile(r"\s*(?P<key>[^\s=<>!]+)\s*(?P<operator>!=|<=|>=|=|<|>)\s*(?P<value>.*?)\s*")
@@ -65,12 +66,21 @@ def lookup(run: Mapping[str, Any], key: str) -> Any:
         return run["last"][key]
     folder = Path(run["folder"])
     if best := BEST.fullmatch(key):
-        values = [number(row.get(best[1])) for row in counting(read_rows(folder))]
-        return min((value for value in values if not math.isnan(value)), default=None)
-    config = config_leaves(folder)
+        return _stored(folder, key, "logs/metrics.jsonl", lambda: smallest(folder, best[1]))
+    config = _stored(folder, "config", "config.yaml", lambda: config_leaves(folder))
     if key in config:
         return config[key]
     return dict(leaves(read_or_empty(folder / "metadata.json"))).get(key)
+
+
+def _stored(folder: Path, part: str, file: str, make: Callable[[], Any]) -> Any:
+    return index_of(str(folder.parent)).get(str(folder), part, [file], make)
+
+
+def smallest(folder: Path, metric: str) -> float | None:
+    """The smallest value of a metric in the rows that count."""
+    values = [number(row.get(metric)) for row in counting(read_rows(folder))]
+    return min((value for value in values if not math.isnan(value)), default=None)
 
 
 def config_leaves(folder: Path) -> dict[str, Any]:

@@ -77,23 +77,27 @@ def _checkpoints(folder: Path) -> Iterator[tuple[str, str]]:
     found = sorted(path for path in (folder / "checkpoints").glob("step_*") if CHECKPOINT.fullmatch(path.name))
     for checkpoint in found:
         path = f"checkpoints/{checkpoint.name}"
-        try:
-            manifest = read_checkpoint(checkpoint)
-            verify_files(checkpoint, manifest)
-            problem = _tensor_problem(checkpoint, manifest)
-        except (Damaged, NewerFormat, OSError) as error:
-            problem = str(error)
-        except (KeyError, TypeError, ValueError) as error:
-            problem = f"manifest.json lacks what it must have: {error!r}"
-        else:
-            if run_id and manifest.get("run", {}).get("id") != run_id:
-                problem = f"is of run {manifest.get('run', {}).get('id')}, not of {run_id}"
-        if problem:
+        if problem := checkpoint_problem(checkpoint, run_id):
             named = re.match(r"(\S+) (?:is|has|does|cannot)", problem)
             yield (f"{path}/{named[1]}" if named and "." in named[1] else path), problem
     last = read_or_empty(folder / "status.json").get("last_checkpoint")
     if last is not None and not (folder / "checkpoints" / f"step_{last:08d}").is_dir():
         yield f"checkpoints/step_{last:08d}", "is missing, though status.json says it was saved last"
+
+
+def checkpoint_problem(checkpoint: Path, run_id: str | None) -> str | None:
+    """The first thing wrong with a checkpoint, every file and every tensor of it read; None if it is intact."""
+    try:
+        manifest = read_checkpoint(checkpoint)
+        verify_files(checkpoint, manifest)
+        problem = _tensor_problem(checkpoint, manifest)
+    except (Damaged, NewerFormat, OSError) as error:
+        return str(error)
+    except (KeyError, TypeError, ValueError) as error:
+        return f"manifest.json lacks what it must have: {error!r}"
+    if problem is None and run_id and manifest.get("run", {}).get("id") != run_id:
+        problem = f"is of run {manifest.get('run', {}).get('id')}, not of {run_id}"
+    return problem
 
 
 def _tensor_problem(checkpoint: Path, manifest: dict[str, Any]) -> str | None:
