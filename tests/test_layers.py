@@ -32,5 +32,6 @@ def test_core_and_every_verb_are_imported_without_torch(names):
 
 def test_init_files_are_empty_so_that_importing_one_component_imports_no_other():
     files = [path for path in (ROOT / "src" / "ostinato").rglob("__init__.py") if path.parent.name != "ostinato"]
+    files = [path for path in files if not path.is_relative_to(ROOT / "src" / "ostinato" / "templates")]
     assert len(files) > 10
     assert [path for path in files if path.read_text().strip()] == []

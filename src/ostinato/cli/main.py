@@ -21,6 +21,7 @@ VERBS = {
     "runs": ("ostinato.cli.runs", "list, show, verify runs"),
     "data": ("ostinato.cli.data", "prepare, inspect, show data"),
     "lint": ("ostinato.cli.lint", "check layers, line budgets, names"),
+    "new": ("ostinato.cli.new", "start a project, or write a component into it"),
     "launch": ("ostinato.cli.launch", "train with several processes"),
 }
 
