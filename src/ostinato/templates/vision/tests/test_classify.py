@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from ostinato.core.config import load_config
 from ostinato.training.build import build, open_strategy
+
 from {{name}}.algorithms.classify import mixed_cross_entropy
 
 CONFIG = Path(__file__).parents[1] / "configs" / "experiments" / "digits.yaml"

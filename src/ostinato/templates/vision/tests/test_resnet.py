@@ -1,9 +1,9 @@
 """The network: an image's logits do not depend on the images beside it."""
 
 import torch
-
 from ostinato.core.inputs import ModelInputs
 from ostinato.training.initialise import draw_parameters
+
 from {{name}}.models.resnet import ResNet
 
 

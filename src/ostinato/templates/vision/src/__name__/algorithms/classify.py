@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from ostinato.core.errors import UserError
 from ostinato.core.registry import ALGORITHMS
 from ostinato.core.seeding import key
 from ostinato.core.types import LossOutput, Mean
 from ostinato.training.trainer import BaseTrainer, Parts
+from torch import Tensor
+
 from {{name}}.data.images import IGNORE, ImageBatch, Images
 
 
@@ -85,6 +85,6 @@ class Classify(BaseTrainer):
             folder = self.parts.outputs / "eval"
             folder.mkdir(parents=True, exist_ok=True)
             with open(folder / f"confusion_{self.global_step:08d}.csv", "w", newline="", encoding="utf-8") as file:
-                names = [str(number) for number in range(self.classes)]
-                csv.writer(file).writerows([["label", *names], *([n, *row] for n, row in zip(names, table.tolist()))])
+                header = ["label", *range(self.classes)]
+                csv.writer(file).writerows([header, *([label, *row] for label, row in enumerate(table.tolist()))])
         return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-
 from ostinato.core.manifest import hash_of
 from ostinato.core.registry import DATASETS
 from ostinato.core.seeding import key
@@ -37,8 +36,8 @@ class Digits:
     """Rows `{"image": (resolution, resolution) uint8, "label": 0..9}`: glyphs moved, scaled, turned, and under noise.
 
     `shift` in dots of the 5 x 7 font; `scale` a factor up or down; `rotation` in degrees, to either side; `noise` the
-    deviation of what is added to brightness 0..1. `first` leaves out that many, so that the held-out digits, of the same
-    seed, are none that were trained on.
+    deviation of what is added to brightness 0..1. `first` leaves out that many, so that the held-out digits are
+    none that were trained on.
     """
 
     kind = "generated"
@@ -60,7 +59,9 @@ class Digits:
             raise ValueError("resolution is at least 8, size at least 1, first at least 0, scale at least 1.")
         self.order, self.size, self.first = key(seed, "digits"), size, first
         self.resolution, self.shift, self.scale, self.rotation, self.noise = resolution, shift, scale, rotation, noise
-        self.fingerprint = hash_of(["digits", VERSION, self.order, resolution, shift, scale, rotation, noise, size, first])
+        self.fingerprint = hash_of(
+            ["digits", VERSION, self.order, resolution, shift, scale, rotation, noise, size, first]
+        )
         self.glyphs = glyphs()
 
     def __len__(self) -> int:

@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from ostinato.core.types import Batch
 from ostinato.data.formats import SampleFormat, Samples
 from ostinato.data.source import Row, Source
 from ostinato.data.source_samples import SourceSamples
+from torch import Tensor
 
 IGNORE = -1
 """The label of an image that only fills up a batch."""

@@ -10,10 +10,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import MODELS
+from torch import Tensor, nn
 
 
 class Block(nn.Module):
@@ -37,8 +36,8 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """`stages` of `blocks` blocks each; every stage after the first halves height and width and doubles the width.
 
-    Convolutions start as in He et al. 2015 (arXiv:1502.01852), the last norm of a block at 0: at first each block passes
-    on what it is given.
+    Convolutions start as in He et al. 2015 (arXiv:1502.01852), the last norm of a block at 0, so that at first a block
+    passes on what it is given.
     """
 
     def __init__(
