@@ -119,12 +119,14 @@ def verify_shards(data: Data) -> None:
 def head(data: Data) -> list[str]:
     """Tokenizer and data in two lines."""
     tokenizer = data.tokenizer
-    return [f"tokenizer {tokenizer.fingerprint}, {tokenizer.vocab_size:,} ids", f"data {data.fingerprint}"]
+    lines = [f"tokenizer {tokenizer.fingerprint}, {tokenizer.vocab_size:,} ids"] if tokenizer else []
+    return [*lines, f"data {data.fingerprint}"]
 
 
 def summary(data: Data) -> dict[str, Any]:
     """The same as plain values."""
-    tokenizer = {"fingerprint": data.tokenizer.fingerprint, "vocab_size": data.tokenizer.vocab_size}
+    own = data.tokenizer
+    tokenizer = {"fingerprint": own.fingerprint, "vocab_size": own.vocab_size} if own else None
     return {"fingerprint": data.fingerprint, "tokenizer": tokenizer}
 
 

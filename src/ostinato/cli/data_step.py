@@ -57,9 +57,11 @@ def step_as_text(seen: dict[str, Any]) -> Iterator[str]:
         if "text" not in row[0]:
             yield f"... and {many(len(seen['rows']) - number, 'more row')} (--rows 0 shows all)"
             return
-        yield f"\nrow {number}: {many(len(row), 'sample')}, {sum(entry['tokens'] for entry in row):,} tokens"
+        tokens = sum(entry["tokens"] for entry in row)
+        yield f"\nrow {number}: {many(len(row), 'sample')}" + (f", {tokens:,} tokens" if tokens else "")
         for entry in row:
-            name = f"{entry['source']} {entry['index']} (epoch {entry['epoch']}, {entry['tokens']:,} tokens)"
+            size = f", {entry['tokens']:,} tokens" if entry["tokens"] else ""
+            name = f"{entry['source']} {entry['index']} (epoch {entry['epoch']}{size})"
             yield f"--- {entry['position']}: {name}  {entry['place']}"
             yield entry["text"]
 

@@ -23,6 +23,7 @@ VERBS = {
     "data": ("ostinato.cli.data", "prepare, inspect, show data"),
     "lint": ("ostinato.cli.lint", "check layers, line budgets, names"),
     "new": ("ostinato.cli.new", "start a project, or write a component into it"),
+    "doctor": ("ostinato.cli.doctor", "check machine, disk and what lies on it"),
     "launch": ("ostinato.cli.launch", "train with several processes"),
 }
 

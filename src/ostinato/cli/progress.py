@@ -22,13 +22,17 @@ class Progress:
     def __init__(self, total_steps: int, first_step: int, log_interval: int) -> None:
         self.total, self.first, self.log_interval = total_steps, first_step, max(log_interval, 1)
         self.started = time.perf_counter()
-        self.recent: list[tuple[int, float]] = []  # (tokens, seconds) of the last steps
+        self.recent: list[
+            tuple[int, float]
+        ] = []  # (tokens, or samples where there are none; seconds) of the last steps
         self.bar = open_bar(total_steps, first_step) if sys.stdout.isatty() else None
 
     def __call__(self, trainer: Any, output: StepOutput) -> None:
-        self.recent = [*self.recent[-49:], (output.tokens, trainer.perf["seconds"])]
+        units = output.tokens or trainer.config.training.batch_size
+        self.recent = [*self.recent[-49:], (units, trainer.perf["seconds"])]
         seconds = sum(seconds for _, seconds in self.recent)
-        speed = sum(tokens for tokens, _ in self.recent) / seconds if seconds else 0.0
+        rate = sum(units for units, _ in self.recent) / seconds if seconds else 0.0
+        speed = f"{rate:,.0f} {'tokens' if output.tokens else 'samples'}/s"
         done = output.step - self.first
         left = (time.perf_counter() - self.started) / done * (self.total - output.step) if done else 0.0
         if self.bar is not None:
@@ -37,13 +41,13 @@ class Progress:
                 task,
                 completed=output.step,
                 loss=f"{output.loss:.4f}{headline(trainer, output)}",
-                speed=f"{speed:,.0f}",
+                speed=speed,
                 left=duration(left),
             )
         elif output.step % self.log_interval == 0 or output.step == self.total or output.step == self.first + 1:
             print(
                 f"step {output.step}/{self.total}  loss {output.loss:.4f}{headline(trainer, output)}  "
-                f"grad norm {output.grad_norm:.3f}  lr {output.learning_rate:.2e}  {speed:,.0f} tokens/s  "
+                f"grad norm {output.grad_norm:.3f}  lr {output.learning_rate:.2e}  {speed}  "
                 f"{duration(left)} left",
                 flush=True,
             )
@@ -66,13 +70,13 @@ def headline(trainer: Any, output: StepOutput) -> str:
 
 
 def open_bar(total: int, first: int) -> tuple[Any, Any]:
-    """A rich progress bar with loss, tokens/s and the time left."""
+    """A rich progress bar with loss, speed and the time left."""
     from rich.progress import BarColumn, Progress, TextColumn
 
     bar = Progress(
         TextColumn("step {task.completed}/{task.total}"),
         BarColumn(bar_width=None),
-        TextColumn("loss [bold]{task.fields[loss]}[/]  {task.fields[speed]} tokens/s  {task.fields[left]} left"),
+        TextColumn("loss [bold]{task.fields[loss]}[/]  {task.fields[speed]}  {task.fields[left]} left"),
         expand=True,
         transient=False,
     )

@@ -12,7 +12,7 @@ from ostinato.training import hooks
 from ostinato.training.build import Built
 from ostinato.training.checkpoint_folder import Checkpoints, Retention
 from ostinato.training.goals import Goal
-from ostinato.training.samples import SampleText
+from ostinato.training.samples import SampleText, can_be_sampled
 from ostinato.training.saver import Saver
 from ostinato.training.trainer import Hook
 
@@ -57,7 +57,7 @@ def add_hooks(built: Built, folder: Path, write: hooks.Write, say: Callable[[str
     wanted = trainer.config.evaluation.stop_when
     goal = Goal.of(wanted) if wanted else None
     trainer.add_hook(hooks.Evaluate(write, average, goal), every=logging.eval_interval)
-    if trainer.strategy.is_main and logging.samples_interval and trainer.model_output != "scalar":
+    if trainer.strategy.is_main and logging.samples_interval and can_be_sampled(trainer):
         trainer.add_hook(SampleText(folder / "outputs" / "samples", say), every=logging.samples_interval)
     if trainer.strategy.is_main and logging.profile:
         trainer.add_hook(hooks.Profile(str(folder / "logs" / "trace.json"), *logging.profile))
@@ -76,7 +76,7 @@ def facts_at_birth(built: Built) -> dict[str, Any]:
     return {
         "numerics": built.tier,
         "data": {"plan": data.fingerprint, "identity": data.identity, "sources": sources},
-        "tokenizer": {"fingerprint": data.tokenizer.fingerprint},
+        "tokenizer": data.tokenizer and {"fingerprint": data.tokenizer.fingerprint},
         "lineage": {"init_from": origin.lineage if origin else None, "reproduces": None, "sweep": None},
     }
 

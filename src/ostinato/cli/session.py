@@ -100,6 +100,7 @@ class Session:
         """Checkpoints, hooks, the resumed state, the receipt; then the run is running."""
         run, trainer = self.run_record, self.trainer
         trainer.parts.saver = make_saver(self.built, folder, run, self.event)
+        trainer.parts.outputs = folder / "outputs" if run else None  # rank 0 writes
         add_hooks(self.built, folder, self.write, self.say, self.show if run else None)
         trainer.add_hook(self.next_step)
         if resumed and run is not None:

@@ -103,7 +103,7 @@ def with_error(row: Mapping[str, Any], name: str) -> str:
 
 def example_prompt(trainer: Any) -> str | None:
     """One that the model was made for: the config's, or that of the first row; None where it gives no text."""
-    if trainer.model_output == "scalar":
+    if trainer.model_output == "scalar" or trainer.tokenizer is None:
         return None
     data, given = trainer.parts.data, trainer.config.generation.prompts
     first = next(iter(data.train.values()))[0]

@@ -27,7 +27,8 @@ ONLY = "train"
 class Data:
     """All there is before the first step. `identity` decides what is trained on; `fingerprint` is its hash."""
 
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | Any
+    """None where the format is not `tokenized`."""
     format: SampleFormat
     train: dict[str, Samples]
     validation: Samples | None
@@ -58,7 +59,7 @@ def open_data(config: Any, format_class: type[SampleFormat], *, tokenizer: Token
     data, seed, cache = config.data, config.experiment.seed, cache_folder()
     nodes = training_nodes(config)
     sources: dict[str, Source] = {label: DATASETS.build(node, seed) for label, node in nodes.items()}
-    if tokenizer is None:
+    if tokenizer is None and format_class.tokenized:
         tokenizer = open_tokenizer(_tokenizer_node(config), sources, cache)
     options = DataOptions(
         tokenizer=tokenizer,
@@ -87,7 +88,7 @@ def open_data(config: Any, format_class: type[SampleFormat], *, tokenizer: Token
         contents,
         sequence_length=data.sequence_length,
         packing=data.packing,
-        tokenizer=tokenizer.fingerprint,
+        tokenizer=tokenizer and tokenizer.fingerprint,
         validation=None if validation is None else validation.fingerprint,
     )
     return Data(tokenizer, form, train, validation, plan, identity)

@@ -24,7 +24,8 @@ Item = Any
 class DataOptions:
     """What the config says about samples, with the tokenizer and the folder for prepared data."""
 
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | Any
+    """None for a format that is not `tokenized`."""
     sequence_length: int
     cache: Path
     packing: bool = True
@@ -65,6 +66,8 @@ class Samples(Protocol):
 class SampleFormat(ABC):
     """From rows to batches. Stateless after construction: any thread may call any method."""
 
+    tokenized: ClassVar[bool] = True
+    """False: samples are no text. No tokenizer is made, and none is kept with the model."""
     rows_at_once: ClassVar[int | None] = None
     """Rows of a micro-batch, where the config's `micro_batch_size` counts something that is only made from them."""
 

@@ -46,7 +46,7 @@ class Receipt:
 
     def render(self) -> str:
         """A few lines of plain text."""
-        lines = [f"{self.label}: {self.used:,} of {self.rows:,} rows, {self.tokens:,} tokens{self._trained()}"]
+        lines = [f"{self.label}: {self.used:,} of {self.rows:,} rows{self._tokens()}"]
         for reason, count in self.dropped.items():
             lines.append(f"  dropped {count:,}: {reason} ({self._where(reason)})")
         if self.truncated:
@@ -57,9 +57,12 @@ class Receipt:
             lines.append("  | " + sample.replace("\n", "\n  | "))
         return "\n".join(lines)
 
-    def _trained(self) -> str:
-        share = f" ({self.trained_tokens / self.tokens:.1%})" if self.tokens else ""
-        return f", {self.trained_tokens:,} trained on{share}" if self.trained_tokens else ""  # prompts are not
+    def _tokens(self) -> str:
+        if not self.tokens:  # of rows that are no text
+            return ""
+        share = f" ({self.trained_tokens / self.tokens:.1%})"
+        trained = f", {self.trained_tokens:,} trained on{share}" if self.trained_tokens else ""  # prompts are not
+        return f", {self.tokens:,} tokens{trained}"
 
     def _where(self, reason: str) -> str:
         places = self.places.get(reason, [])

@@ -22,11 +22,12 @@ CHECKPOINT = re.compile(r"step_\d{8}")
 
 def verify_run(folder: Path) -> list[Problem]:
     """Everything wrong with a run: [{path, problem}], paths below its folder; [] if it is intact."""
-    parts = (_json_files, _config, _metrics, _checkpoints, _code)
+    parts = (json_files, _config, _metrics, _checkpoints, _code)
     return [{"path": path, "problem": problem} for part in parts for path, problem in part(folder)]
 
 
-def _json_files(folder: Path) -> Iterator[tuple[str, str]]:
+def json_files(folder: Path) -> Iterator[tuple[str, str]]:
+    """(path, problem) of each of the run's JSON files that is missing or cannot be read."""
     for name in ("metadata.json", "status.json", "provenance/config_origins.json"):
         yield from _json_file(folder, name)
     names = sorted(path.name for path in (folder / "provenance").glob("*.json"))

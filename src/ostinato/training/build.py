@@ -119,14 +119,15 @@ class Built:
 def model_description(config: Config, origin: Origin | None, data: Data, output: str) -> tuple[Component, ModelInputs]:
     """The model's node, and what it is told: as in the config, else as in the run that it starts from."""
     node: Component = config.model
-    inputs = ModelInputs(data.tokenizer.vocab_size, config.data.sequence_length)
+    vocab_size = data.tokenizer.vocab_size if data.format.tokenized else 0
+    inputs = ModelInputs(vocab_size, config.data.sequence_length)
     if node.name is None:
         if origin is None:
             raise UserError("model.name: missing. Name a model, or start from one with model.init_from.")
         node, inputs = origin.model
-        if inputs.vocab_size < data.tokenizer.vocab_size:
+        if inputs.vocab_size < vocab_size:
             raise UserError(
-                f"tokenizer: {data.tokenizer.vocab_size} tokens, but the model of {config.model.init_from} "
+                f"tokenizer: {vocab_size} tokens, but the model of {config.model.init_from} "
                 f"has {inputs.vocab_size}. Leave tokenizer out to use that model's own."
             )
     return with_output(node, output), inputs

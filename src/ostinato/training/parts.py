@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,6 +39,7 @@ class Parts:
     guard: LossGuard
     stop: StopFlag = field(default_factory=StopFlag)
     saver: Saver | None = None
+    outputs: Path | None = None  # the run's folder for what an algorithm writes itself; None: nothing is written
     validation_totals: Totals | None = None  # the units of the held-out data, once they were counted
 
     @property

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from ostinato.training.trainer import BaseTrainer
 
 
+def can_be_sampled(trainer: BaseTrainer) -> bool:
+    """Whether text can be drawn from the model, or the algorithm has samples of its own."""
+    return hasattr(trainer, "samples") or (trainer.tokenizer is not None and trainer.model_output != "scalar")
+
+
 class SampleText:
     """A hook. Of an algorithm that sampled itself (its `samples()` gives rows of plain values) it writes these as JSON
     lines; for any other it continues `generation.prompts` (an empty prompt if there are none), with the same random
@@ -29,7 +34,7 @@ class SampleText:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{output.step:08d}"
         rows = trainer.samples() if hasattr(trainer, "samples") else []
-        if rows:
+        if rows or trainer.tokenizer is None:
             lines = [json.dumps(row, ensure_ascii=False, default=str) for row in rows]
             path.with_suffix(".jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
             return

@@ -53,6 +53,8 @@ class Origin:
             log.warning("%s cannot be pinned: %s. Its run may delete it.", step, error)
 
     def tokenizer(self) -> Tokenizer:
+        if not (self.folder / "tokenizer.json").is_file():
+            raise UserError(f"{self.folder}: no tokenizer.json here; this is no model of text.")
         return Tokenizer.load(self.folder)
 
     def build(self, device: torch.device | str) -> nn.Module:
@@ -158,15 +160,17 @@ def load_by_name(root: Path, device: str) -> Callable[[str], tuple[nn.Module, To
 
 
 def model_files(
-    config: Config, node: Component, model: Any, inputs: ModelInputs, tokenizer: Tokenizer
+    config: Config, node: Component, model: Any, inputs: ModelInputs, tokenizer: Tokenizer | None
 ) -> dict[str, bytes]:
-    """What lies beside the weights in a checkpoint: config.json and the tokenizer's files."""
+    """What lies beside the weights in a checkpoint: config.json and the tokenizer's files, if there is one."""
     import tempfile
 
     own = {"name": node.name, "options": plain(node.options), "inputs": vars(inputs)}
     described = model.hf_config() if hasattr(model, "hf_config") else None
     text = json.dumps({**(described or {}), "ostinato": own}, indent=1, ensure_ascii=False)
     files = {"config.json": text.encode() + b"\n"}
+    if tokenizer is None:
+        return files
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(Path(folder))
         return files | {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
