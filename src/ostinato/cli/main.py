@@ -21,6 +21,7 @@ VERBS = {
     "runs": ("ostinato.cli.runs", "list, show, verify runs"),
     "data": ("ostinato.cli.data", "prepare, inspect, show data"),
     "lint": ("ostinato.cli.lint", "check layers, line budgets, names"),
+    "sweep": ("ostinato.cli.sweep", "many runs of one config: grid, random, optuna"),
     "launch": ("ostinato.cli.launch", "train with several processes"),
 }
 
