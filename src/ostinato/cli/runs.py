@@ -19,7 +19,9 @@ JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document o
 
 
 # verb: (module with a click command called `command`, one line of help)
-FURTHER: dict[str, tuple[str, str]] = {}
+FURTHER: dict[str, tuple[str, str]] = {
+    "restore-code": ("ostinato.cli.runs_restore_code", "write a run's code into a folder, proved by its tree id"),
+}
 
 
 @click.group("runs", cls=Verbs, modules=FURTHER)

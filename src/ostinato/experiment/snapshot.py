@@ -9,13 +9,14 @@ import stat
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ostinato.core.manifest import fsync_folder
 from ostinato.experiment.claims import process_start
-from ostinato.experiment.code_files import Listing, list_code
+from ostinato.experiment.code_files import list_code
 from ostinato.experiment.git import GitFailed, PrivateRepository, ask, quoted, work_tree
 from ostinato.experiment.secrets import masked
 
@@ -47,7 +48,7 @@ def take(root: Path, role: str, excluded: Path | None = None) -> Snapshot:
         )
         place = top.root if top else root
         listing = list_code(place, None if top else repository, excluded)
-        tree = _tree(place, listing, repository, scratch)
+        tree = write_tree(place, list(listing.files), repository, scratch)
         record: dict[str, Any] = {"role": role, "kind": "git" if top else "folder", "root": str(place)}
         record |= _where_in_history(place, tree) if top else {}
         record |= {"tree": tree, "bundle": f"code/{tree}.bundle", "files": len(listing.files)}
@@ -76,11 +77,11 @@ def _where_in_history(root: Path, tree: str) -> dict[str, Any]:
     return {"commit": commit, "branch": branch, "remote": remote and masked(remote), "dirty": committed != tree}
 
 
-def _tree(root: Path, listing: Listing, repository: PrivateRepository, scratch: Path) -> str:
+def write_tree(root: Path, paths: Sequence[bytes], repository: PrivateRepository, scratch: Path) -> str:
     """Write the blobs of the bytes on disk and one tree of them; its id."""
     modes: list[bytes] = []
     sources: list[bytes] = []
-    for number, path in enumerate(listing.files):
+    for number, path in enumerate(paths):
         full = os.path.join(os.fsencode(root), path)
         if os.path.islink(full):  # hashing would follow it: hash its text from a file
             copy = scratch / f"link-{number}"
@@ -92,7 +93,7 @@ def _tree(root: Path, listing: Listing, repository: PrivateRepository, scratch: 
             sources.append(full)
     stdin = b"".join(quoted(source) + b"\n" for source in sources)
     hashes = repository.git("hash-object", "-w", "--no-filters", "--stdin-paths", data=stdin).split()
-    entries = zip(modes, hashes, listing.files, strict=True)
+    entries = zip(modes, hashes, paths, strict=True)
     index = b"".join(mode + b" " + name + b"\t" + path + b"\0" for mode, name, path in entries)
     repository.git("update-index", "-z", "--index-info", data=index)
     return repository.line("write-tree")
@@ -116,13 +117,20 @@ def write_bundle(snapshot: Snapshot, target: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def open_bundle(bundle: Path, tree: str, folder: Path) -> PrivateRepository:
+    """A bundle's objects, each checked by git, in an empty repository at `folder`; GitFailed if it is not of `tree`."""
+    repository = PrivateRepository(folder, "sha256" if len(tree) == 64 else "sha1")
+    repository.git("fetch", "--quiet", "--no-tags", str(bundle.resolve()), f"{REF}:{REF}")
+    if (found := repository.line("rev-parse", f"{REF}^{{tree}}")) != tree:
+        raise GitFailed(f"holds tree {found} instead of {tree}")
+    return repository
+
+
 def bundle_problem(bundle: Path, tree: str) -> str | None:
     """None if the bundle, fetched into an empty repository, gives exactly that tree; else what is wrong."""
     with tempfile.TemporaryDirectory(prefix="ostinato-proof-") as folder:
         try:
-            proof = PrivateRepository(Path(folder) / "git", "sha256" if len(tree) == 64 else "sha1")
-            proof.git("fetch", "--quiet", "--no-tags", str(bundle.resolve()), f"{REF}:{REF}")
-            found = proof.line("rev-parse", f"{REF}^{{tree}}")
+            open_bundle(bundle, tree, Path(folder) / "git")
         except (GitFailed, OSError) as error:
             return str(error)
-    return None if found == tree else f"holds tree {found} instead of {tree}"
+    return None
