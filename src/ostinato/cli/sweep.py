@@ -32,7 +32,6 @@ def command(file: Path, jobs: int, slurm: bool, dry_run: bool, retries: int, as_
     from ostinato.cli.sweep_jobs import Jobs
     from ostinato.cli.sweep_plan import Plan, points_of
     from ostinato.cli.sweep_table import document, table, what_next
-    from ostinato.core.config import load_config
     from ostinato.experiment.sweep_file import read_sweep
     from ostinato.experiment.sweep_folder import SweepFolder
 
@@ -42,14 +41,13 @@ def command(file: Path, jobs: int, slurm: bool, dry_run: bool, retries: int, as_
     sweep = read_sweep(file)
     if slurm and sweep.method == "optuna":
         raise UserError("sweep: optuna learns from what has ended and cannot be submitted at once. Leave out --slurm.")
-    config = load_config(sweep.config)
     points = points_of(sweep)
-    here = SweepFolder.here(sweep, config)
+    here = SweepFolder.here(sweep)
     if dry_run:
         return show_plan(here, points, as_json)
     if not here.path.exists():
         here.resolve(points)  # a mistake ends it here, with nothing written
-    folder = SweepFolder.open(sweep, config)
+    folder = SweepFolder.open(sweep)
     trials = folder.trials()
     try:
         children = folder.resolve(points)

@@ -22,7 +22,7 @@ NOT_LINKED = (".git", "__pycache__")
 def capture_code(folder: Path, plugins: Sequence[str], output_root: Path) -> dict[str, Any]:
     """Capture all code that a run from here would import, into `folder`, a sweep's.
 
-    Returns {cwd, code}: the records of `metadata.json`, those with a tree also with `folder`, where it is restored.
+    Returns {cwd, plugins, code}: code is as in `metadata.json`, with `folder`, where it is restored.
     """
     if not has_git():
         raise UserError("a sweep keeps its code with the git command, which is not there. Install git.")
@@ -37,7 +37,7 @@ def capture_code(folder: Path, plugins: Sequence[str], output_root: Path) -> dic
         finally:
             snapshot.discard()
         records.append({**snapshot.record, "folder": f"code/{number}-{role.rpartition(':')[2]}"})
-    return {"cwd": str(Path.cwd()), "code": records}
+    return {"cwd": str(Path.cwd()), "plugins": list(plugins), "code": records}
 
 
 def restore_code(folder: Path, submission: Mapping[str, Any]) -> None:
@@ -64,14 +64,14 @@ def link_the_rest(original: Path, restored: Path) -> None:
 class Place:
     """Where and with which paths the children of a sweep run: in the restored code, not in the tree of today."""
 
-    def __init__(self, folder: Path, submission: Mapping[str, Any], plugins: Sequence[str]) -> None:
+    def __init__(self, folder: Path, submission: Mapping[str, Any]) -> None:
         self.submitted_from = Path(submission["cwd"])
         self._restored = [
             (Path(record["root"]), folder.absolute() / record["folder"])
             for record in submission["code"]
             if "tree" in record
         ]
-        self._plugins = plugins
+        self._plugins: Sequence[str] = submission["plugins"]
 
     @property
     def cwd(self) -> Path:

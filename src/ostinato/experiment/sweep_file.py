@@ -82,6 +82,8 @@ class Reading:
             raise self.wrong(nodes["seed"], f"seed: {plain['seed']!r}. Write a whole number.")
         if not isinstance(plain["config"], str):
             raise self.wrong(nodes["config"], "config: expected the path of one config.")
+        if "slurm" in nodes:
+            self.map(nodes["slurm"])
         slurm = {str(key): str(value) for key, value in (plain.get("slurm") or {}).items()}
         axes = self.axes(nodes["parameters"], nodes.get("zip"), method)
         options = {"seed": plain.get("seed", 0), "slurm": slurm, **objective}

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ostinato.core.config import Config
+from ostinato.core.config import ConfigError, load_config
 from ostinato.core.errors import RefusedError, UserError
 from ostinato.core.manifest import fsync_folder, write_json
 from ostinato.experiment.naming import check_name
@@ -28,27 +28,28 @@ from ostinato.experiment.trials import Trial, Trials
 class SweepFolder:
     """A sweep on disk. `open` makes it with the code of this moment; later starts find the code of then."""
 
-    def __init__(self, path: Path, sweep: SweepFile, submission: dict[str, Any], plugins: Sequence[str]) -> None:
+    def __init__(self, path: Path, sweep: SweepFile, submission: dict[str, Any]) -> None:
         self.path, self.sweep, self.root = path, sweep, path.parent
-        self.place = Place(path, submission, plugins)
+        self.place = Place(path, submission)
 
     @classmethod
-    def here(cls, sweep: SweepFile, config: Config) -> SweepFolder:
-        """The same without a folder: to check configs by the code as it is (for --dry-run)."""
-        path = folder_of(sweep, config)
-        submission = read_json(path / RECORD) if path.exists() else {"cwd": str(Path.cwd()), "code": []}
-        return cls(path, sweep, submission, config.plugins)
+    def here(cls, sweep: SweepFile) -> SweepFolder:
+        """What is there, and if it is not, the code as it is: to check configs before anything is written."""
+        path, plugins = find(sweep)
+        if path.exists():
+            return cls(path, sweep, read_submission(path))
+        return cls(path, sweep, {"cwd": str(Path.cwd()), "plugins": plugins, "code": []})
 
     @classmethod
-    def open(cls, sweep: SweepFile, config: Config) -> SweepFolder:
+    def open(cls, sweep: SweepFile) -> SweepFolder:
         """The folder, made whole under a private name if it is not there. Nothing runs yet."""
-        path = folder_of(sweep, config)
+        path, plugins = find(sweep)
         if not path.exists():
             new = path.with_name(f".new-{uuid.uuid4().hex}")
             try:
                 (new / "configs").mkdir(parents=True)
                 (new / "logs").mkdir()
-                captured = capture_code(new, config.plugins, path.parent)
+                captured = capture_code(new, plugins, path.parent)
                 identity = f"{utc_now().replace('-', '').replace(':', '')}-{uuid.uuid4().hex[:8]}"
                 record = {"version": 1, "id": identity, "created": utc_now(), "command": sys.argv, **captured}
                 restore_code(new, record)
@@ -60,11 +61,7 @@ class SweepFolder:
                     raise UserError(f"{error.filename or path}: the sweep cannot be made here: {error}.") from error
             finally:
                 shutil.rmtree(new, ignore_errors=True)
-        try:
-            submission = read_json(path / RECORD)
-        except (OSError, ValueError) as error:
-            raise RefusedError(f"{path / RECORD} cannot be read: {error}") from error
-        return cls(path, sweep, submission, config.plugins)
+        return cls(path, sweep, read_submission(path))
 
     def keep_file(self) -> None:
         """The file as asked for now; one that differs from the last is kept beside it as NAME.1, NAME.2, ..."""
@@ -117,10 +114,25 @@ class SweepFolder:
         ]  # fmt: skip
 
 
-def folder_of(sweep: SweepFile, config: Config) -> Path:
-    """`<root>/<file name>.sweep`, absolute; UserError if children could not be called so."""
+def find(sweep: SweepFile) -> tuple[Path, tuple[str, ...]]:
+    """`<root>/<file name>.sweep`, absolute, and the config's plugins; UserError if children could not be called so."""
     check_name(f"{sweep.name}-12345678")
+    usual = Path("experiments", f"{sweep.name}.sweep").absolute()
+    try:
+        config = load_config(sweep.config)
+    except ConfigError:
+        if (usual / RECORD).exists():  # edited since; what counts is the config of the submission
+            return usual, ()
+        raise
     path = (config.experiment.output_root / f"{sweep.name}.sweep").absolute()
     if path.exists() and not (path / RECORD).exists():
         raise UserError(f"{path} is no folder of a sweep. Rename the sweep's file, or put that folder aside.")
-    return path
+    return path, tuple(config.plugins)
+
+
+def read_submission(path: Path) -> dict[str, Any]:
+    """The record of a submission; RefusedError if it is damaged."""
+    try:
+        return read_json(path / RECORD)
+    except (OSError, ValueError) as error:
+        raise RefusedError(f"{path / RECORD} cannot be read: {error}") from error
