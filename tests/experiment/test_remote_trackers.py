@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +128,8 @@ def test_mlflow_holds_every_number_and_a_resume_is_the_same_run(tmp_path: Path) 
     assert "status: 3" in (run / "meta.yaml").read_text()  # finished
 
 
-def test_counting_rows_are_what_export_sends(tmp_path: Path) -> None:
-    """Guards the helper above: of a step that came twice, the later one counts."""
+def rewound_run(tmp_path: Path) -> Path:
+    """A run without trackers whose step 4 came twice."""
     run = start_run(tmp_path, "logging.trackers={}")
     write_steps(run, 1, 4)
     run.finish("interrupted")
@@ -134,4 +137,57 @@ def test_counting_rows_are_what_export_sends(tmp_path: Path) -> None:
     run.start(step=3)
     write_steps(run, 4, 5)
     run.finish("completed")
-    assert expected(counting(read_rows(run.folder)))[("train/loss", 4)] == [1 / 3 / 4 + 1]
+    return run.folder
+
+
+def export(folder: Path, *arguments: object) -> dict[str, Any]:
+    command = [sys.executable, "-m", "ostinato", "runs", "export", str(folder), "--json", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def counting_values(folder: Path) -> Values:
+    found = expected([row for row in counting(read_rows(folder)) if row["kind"] in ("train", "eval")])
+    assert found[("train/loss", 4)] == [1 / 3 / 4 + 1]
+    return found
+
+
+def test_export_to_tensorboard_sends_the_rows_that_count(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    folder = rewound_run(tmp_path)
+    told = export(folder, "--to", "tensorboard", "--out", tmp_path / "elsewhere")
+    wanted = counting_values(folder)
+    assert told["numbers"] == sum(map(len, wanted.values()))
+    read = accumulator.EventAccumulator(str(tmp_path / "elsewhere" / "exp001" / "logs" / "tensorboard")).Reload()
+    found = {(tag, e.step): [e.value] for tag in read.Tags()["scalars"] for e in read.Scalars(tag)}
+    assert same(found, {k: [struct.unpack("f", struct.pack("f", x))[0] for x in v] for k, v in wanted.items()})
+
+
+def test_export_to_wandb_sends_the_rows_that_count(tmp_path: Path) -> None:
+    pytest.importorskip("wandb", reason="wandb is not installed: pip install 'ostinato[wandb]'")
+    folder = rewound_run(tmp_path)
+    export(folder, "--to", "wandb", "-o", "mode=offline")
+    assert same(wandb_values(folder), counting_values(folder))
+
+
+def test_export_to_mlflow_sends_the_rows_that_count(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow", reason="mlflow is not installed: pip install 'ostinato[mlflow]'")
+    folder = rewound_run(tmp_path)
+    told = export(folder, "--to", "mlflow", "-o", f"tracking_uri=file://{tmp_path}/mlruns")
+    assert same(mlflow_values(tmp_path, told["remote"]), counting_values(folder))
+
+
+def test_a_run_without_rows_or_a_library_that_is_not_there_exits_2(tmp_path: Path) -> None:
+    run = start_run(tmp_path, "logging.trackers={}")
+    command = [sys.executable, "-m", "ostinato", "runs", "export", str(run.folder), "--to", "wandb"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "exp001 has no rows to send." in done.stderr
+    write_steps(run, 1, 1)
+    (tmp_path / "wandb.py").write_text("raise ImportError('not here')")
+    hidden = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(command, capture_output=True, text=True, env=hidden)
+    assert done.returncode == 2
+    assert "tracker wandb: not here. Install it: pip install 'ostinato[wandb]'." in done.stderr
+    run.finish("completed")

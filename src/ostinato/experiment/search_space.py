@@ -8,6 +8,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ostinato.core.seeding import key
+
 Parameters = dict[str, str]  # config key -> value as an `-o` spells it
 DIGITS = 6  # of a drawn number: enough, and readable
 
@@ -18,9 +20,9 @@ class Choice:
 
     rows: tuple[tuple[str, ...], ...]
 
-    def draw(self, random: random.Random) -> tuple[str, ...]:
+    def draw(self, source: random.Random) -> tuple[str, ...]:
         """Any row, all equally likely."""
-        return self.rows[random.randrange(len(self.rows))]
+        return self.rows[source.randrange(len(self.rows))]
 
     @property
     def corners(self) -> tuple[tuple[str, ...], ...]:
@@ -37,13 +39,13 @@ class Interval:
     log: bool
     whole: bool
 
-    def draw(self, random: random.Random) -> tuple[str, ...]:
+    def draw(self, source: random.Random) -> tuple[str, ...]:
         """A number, of six digits if it is not a whole one."""
         high = self.high + 1 if self.whole else self.high
         if self.log:
-            value = math.exp(random.uniform(math.log(self.low), math.log(high)))
+            value = math.exp(source.uniform(math.log(self.low), math.log(high)))
         else:
-            value = random.uniform(self.low, high)
+            value = source.uniform(self.low, high)
         return (self.text(math.floor(value) if self.whole else value),)
 
     def text(self, value: float) -> str:
@@ -75,7 +77,7 @@ def draw(axes: Sequence[Axis], seed: int, index: int) -> Parameters:
     """Draw number `index`: the same whatever else is drawn, so that more trials or another axis change none."""
     found = []
     for axis in axes:
-        source = random.Random(f"{seed}/{index}/{','.join(axis.keys)}")
+        source = random.Random(key(seed, "sweep", ",".join(axis.keys), index))
         found.append(dict(zip(axis.keys, axis.space.draw(source), strict=True)))
     return _joined(found)
 
