@@ -7,8 +7,9 @@ import pytest
 
 from ostinato.experiment.reading import read_rows
 from ostinato.experiment.tracker_feed import TrackerFeed
+from ostinato.experiment.tracker_rows import scalars
 from ostinato.experiment.tracker_thread import TrackerThread
-from ostinato.experiment.trackers import TensorBoard, scalars
+from ostinato.experiment.trackers.tensorboard import TensorBoard
 from tests.experiment.making import config_of, start_run
 
 

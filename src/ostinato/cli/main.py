@@ -24,6 +24,7 @@ VERBS = {
     "lint": ("ostinato.cli.lint", "check layers, line budgets, names"),
     "new": ("ostinato.cli.new", "start a project, or write a component into it"),
     "doctor": ("ostinato.cli.doctor", "check machine, disk and what lies on it"),
+    "sweep": ("ostinato.cli.sweep", "many runs of one config: grid, random, optuna"),
     "launch": ("ostinato.cli.launch", "train with several processes"),
 }
 

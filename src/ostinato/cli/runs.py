@@ -22,6 +22,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document o
 FURTHER: dict[str, tuple[str, str]] = {
     "diff": ("ostinato.cli.runs_diff", "what two runs do not share, and where their rows part"),
     "reproduce": ("ostinato.cli.runs_reproduce", "run a run again, and say whether it came out the same"),
+    "export": ("ostinato.cli.runs_export", "send a run's rows to tensorboard, wandb or mlflow, afterwards"),
     "restore-code": ("ostinato.cli.runs_restore_code", "write a run's code into a folder, proved by its tree id"),
     "compare": ("ostinato.cli.runs_compare", "options that differ, metrics with intervals, paired tests, curves"),
     "lineage": ("ostinato.cli.runs_lineage", "which run began from which checkpoint of which other"),

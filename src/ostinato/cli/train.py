@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 @click.option("-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Set one value (repeatable).")
 @click.option("--resume", is_flag=True, help="Go on with the run of that name, or start it if there is none.")
 @click.option("--name", help="The run's name: -o experiment.name=NAME.")
-def command(configs: tuple[str, ...], overrides: tuple[str, ...], resume: bool, name: str | None) -> None:
+@click.option("--sweep", type=click.Path(path_type=Path), hidden=True, help="The sweep whose child this run is.")
+def command(
+    configs: tuple[str, ...], overrides: tuple[str, ...], resume: bool, name: str | None, sweep: Path | None
+) -> None:
     """Train. Several CONFIGs run one after the other; a later one may start from an earlier one's run
     (`model.init_from: run:NAME`)."""
     from ostinato.experiment.resuming import Completed
@@ -35,7 +38,7 @@ def command(configs: tuple[str, ...], overrides: tuple[str, ...], resume: bool, 
         for path in configs or (None,):
             config, folder = requested(path, overrides, resume, name)
             try:
-                train_one(config, folder, overrides, stop)
+                train_one(config, folder, overrides, stop, sweep)
             except Completed as done:
                 print(done)
         code = 0
@@ -89,13 +92,18 @@ def recorded_threads(folder: Path) -> int | None:
     return read_or_empty(folder / "provenance" / file).get("threads", {}).get("intra")
 
 
-def train_one(config: Config, folder: Path | None, overrides: tuple[str, ...], stop: StopFlag) -> Path:
-    """One run from start to end; returns its folder."""
+def train_one(
+    config: Config, folder: Path | None, overrides: tuple[str, ...], stop: StopFlag, sweep: Path | None = None
+) -> Path:
+    """One run from start to end; returns its folder. As a child of a sweep it runs, and records, that one's code."""
     from ostinato.experiment.provenance import Capture
+    from ostinato.experiment.submission import SubmittedCode
     from ostinato.training.numerics import prepare_environment
 
     prepare_environment()
-    capture = Capture(config.plugins, config.experiment.output_root) if is_main() else None  # beside torch's import
+    capture = None
+    if is_main():  # beside torch's import
+        capture = SubmittedCode(sweep) if sweep else Capture(config.plugins, config.experiment.output_root)
     from ostinato.cli.session import Session
     from ostinato.training.build import open_strategy
 

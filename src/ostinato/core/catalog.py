@@ -97,7 +97,7 @@ def home_files(home: str) -> Iterator[tuple[Path, str]]:
             yield path, "ostinato." + home.removesuffix(".py").replace("/", ".")
         return
     for file in sorted(path.glob("*.py")):
-        yield file, f"ostinato.{home.strip('/')}.{file.stem}"
+        yield file, f"ostinato.{home.replace('/', '.')}.{file.stem}"
 
 
 class NoPlugin(Exception):

@@ -168,4 +168,4 @@ SCHEDULERS = Registry("SCHEDULERS", "training/schedulers.py", common=("warmup_st
 REWARDS = Registry("REWARDS", "rewards", methods=("__call__",), common=("weight",))
 STRATEGIES = Registry("STRATEGIES", "distributed", methods=("wrap_model", "backward"), common=("strategy",))
 EVALUATORS = Registry("EVALUATORS", "evaluation")
-TRACKERS = Registry("TRACKERS", "experiment/trackers.py", methods=("log", "close"))
+TRACKERS = Registry("TRACKERS", "experiment/trackers", methods=("log", "close"))

@@ -26,7 +26,7 @@ def code_roots(plugins: Sequence[str]) -> list[tuple[str, Path | None]]:
     project = _root(here)
     roots: list[tuple[str, Path | None]] = [("project", project)]
     for role, module in [*((f"plugin:{name}", name) for name in plugins), ("ostinato", "ostinato")]:
-        folder = _module_folder(module)
+        folder = module_folder(module)
         if folder is None or set(folder.parts) & set(INSTALLED):
             continue
         root = _root(folder) or folder
@@ -41,7 +41,8 @@ def _root(folder: Path) -> Path | None:
     return next((parent for parent in (folder, *folder.parents) if (parent / "pyproject.toml").is_file()), None)
 
 
-def _module_folder(name: str) -> Path | None:
+def module_folder(name: str) -> Path | None:
+    """Where a top-level module or package lies."""
     try:
         spec = importlib.util.find_spec(name.partition(".")[0])
     except (ImportError, ValueError):
@@ -58,6 +59,8 @@ class Capture(threading.Thread):
     May be started before there is a run folder, and beside the import of torch. Never raises: what cannot be
     captured is a warning, and an entry in the record.
     """
+
+    sweep: dict[str, Any] | None = None  # whose child the run is: {name, id}
 
     def __init__(self, plugins: Sequence[str], output_root: Path, *, code: bool = True) -> None:
         super().__init__(name="ostinato-provenance", daemon=True)
@@ -80,8 +83,7 @@ class Capture(threading.Thread):
         self._given.wait()
         try:
             self._records.set_code(self.code)
-            for snapshot in self._snapshots:
-                self._keep(snapshot)
+            self._store()
         except Exception as error:
             log.warning("the code could not be stored: %s", error)
         finally:
@@ -107,20 +109,12 @@ class Capture(threading.Thread):
         except (GitFailed, OSError):  # a file vanished between being listed and being read
             return take(root, role, self._excluded)
 
-    def _keep(self, snapshot: Snapshot) -> None:
-        """The bundle, shared by all runs of a root, linked into the run, and proved."""
-        record, folder = snapshot.record, self._records.folder.resolve()  # git runs elsewhere
-        shared = folder.parent / ".code" / f"{record['tree']}.bundle"
-        own = folder / "provenance" / record["bundle"]
-        own.parent.mkdir(exist_ok=True)
-        problem = bundle_problem(_link(shared, own), record["tree"]) if shared.is_file() else "not there yet"
-        if problem:
-            write_bundle(snapshot, shared)
-            problem = bundle_problem(_link(shared, own), record["tree"])
-        record["proved"] = problem is None
-        if problem:
-            log.warning("the code of %s is stored but not proved: %s", record["root"], problem)
-        self._records.set_code(self.code)
+    def _store(self) -> None:
+        """The bundles, and in the records whether they are proved."""
+        folder = self._records.folder.resolve()  # git runs elsewhere
+        for snapshot in self._snapshots:
+            keep_bundle(snapshot, folder / "provenance", folder.parent / ".code")
+            self._records.set_code(self.code)
 
     def _discard(self) -> None:
         for snapshot in self._snapshots:
@@ -142,7 +136,21 @@ class Capture(threading.Thread):
         return next((entry["tree"] for entry in self.code if "tree" in entry), None)
 
 
-def _link(shared: Path, own: Path) -> Path:
+def keep_bundle(snapshot: Snapshot, place: Path, shared_folder: Path) -> None:
+    """The bundle, shared by all runs of a root, linked into `place`, and proved: its record says so."""
+    record = snapshot.record
+    shared, own = shared_folder / f"{record['tree']}.bundle", place / record["bundle"]
+    own.parent.mkdir(parents=True, exist_ok=True)
+    problem = bundle_problem(link_or_copy(shared, own), record["tree"]) if shared.is_file() else "not there yet"
+    if problem:
+        write_bundle(snapshot, shared)
+        problem = bundle_problem(link_or_copy(shared, own), record["tree"])
+    record["proved"] = problem is None
+    if problem:
+        log.warning("the code of %s is stored but not proved: %s", record["root"], problem)
+
+
+def link_or_copy(shared: Path, own: Path) -> Path:
     """The shared bundle as the run's own file: a link, or a copy where there are none."""
     own.unlink(missing_ok=True)
     try:

@@ -36,6 +36,12 @@ class Records:
             path = segment_path(self.folder, self.segment)
             write_json(path, {**read_json(path), **fields})
 
+    def set_remote(self, tracker: str, remote: Mapping[str, Any]) -> None:
+        """Which run elsewhere a tracker of this segment writes into; a resume goes on with that one."""
+        with self._lock:
+            known = read_json(segment_path(self.folder, self.segment)).get("trackers") or {}
+            self.set_segment(trackers={**known, tracker: dict(remote)})
+
     def set_code(self, code: list[dict[str, Any]]) -> None:
         """What the code was: of the run's birth in `metadata.json`, of a resume in its segment."""
         if self.segment == 0:

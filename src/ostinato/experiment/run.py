@@ -49,7 +49,7 @@ class Run:
         self.finished = self._environment_known = False
         self.log = RunLog(folder)
         torn = cut_torn_line(folder / "logs" / "metrics.jsonl")
-        self.trackers = TrackerFeed(config.logging, self._tracker_off)
+        self.trackers = TrackerFeed(config.logging, self._tracker_off, self.records.set_remote)
         self.metrics = Metrics(folder / "logs" / "metrics.jsonl", segment, self.trackers.put)
         before = read_or_empty(folder / "status.json")
         self.status = Status(folder, segment, {"total_steps": config.training.total_steps, **before})

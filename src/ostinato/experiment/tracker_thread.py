@@ -17,7 +17,8 @@ Row = dict[str, Any]
 
 class TrackerThread:
     """Feeds rows to the tracker that `build` makes. `on_off(label, problem, dropped)` is called once, if it is
-    switched off: by an exception, or by `poll` after 30 s without progress."""
+    switched off: by an exception, or by `poll` after 30 s without progress. `on_remote(label, remote)` is called
+    once, if the tracker writes into a run elsewhere."""
 
     def __init__(
         self,
@@ -25,11 +26,12 @@ class TrackerThread:
         build: Callable[[], Any],
         on_off: Callable[[str, str, int], None],
         *,
+        on_remote: Callable[[str, Any], None] = lambda label, remote: None,
         capacity: int = CAPACITY,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self.label, self.dropped, self.off = label, 0, False
-        self._build, self._on_off, self._stall_seconds = build, on_off, stall_seconds
+        self._build, self._on_off, self._on_remote, self._stall_seconds = build, on_off, on_remote, stall_seconds
         self._rows: deque[Row] = deque(maxlen=capacity)
         self._wake = threading.Event()
         self._closing = False
@@ -53,6 +55,8 @@ class TrackerThread:
     def _work(self) -> None:
         try:
             tracker = self._build()
+            if remote := getattr(tracker, "remote", None):
+                self._on_remote(self.label, dict(remote))
             while not self.off:
                 while self._rows and not self.off:
                     self._busy_since = time.monotonic()

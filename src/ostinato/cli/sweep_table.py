@@ -1,0 +1,60 @@
+"""The trials of a sweep: as a table, best first, and as JSON."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ostinato.cli.runs_text import value_text
+from ostinato.experiment.sweep_file import SweepFile
+from ostinato.experiment.trials import Trial, best_first
+
+
+def document(sweep: SweepFile, folder: Path, trials: Sequence[Trial]) -> dict[str, Any]:
+    """What `--json` prints: one entry per run, best first."""
+    runs = {trial.name: trial for trial in reversed(trials)}
+    return {
+        "sweep": sweep.name,
+        "folder": str(folder),
+        "method": sweep.method,
+        "objective": {"metric": sweep.metric, "mode": sweep.mode},
+        "trials": [
+            {
+                "trial": trial.number,
+                "name": trial.name,
+                "parameters": trial.parameters,
+                "objective": trial.objective,
+                "state": trial.state(folder.parent),
+                "failures": trial.failures,
+            }
+            for trial in best_first(list(reversed(runs.values())), sweep.mode)
+        ],
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """The same, in columns; of the parameters those that differ."""
+    trials = found["trials"]
+    keys = list(dict.fromkeys(key for trial in trials for key in trial["parameters"]))
+    differing = [key for key in keys if len({trial["parameters"].get(key) for trial in trials}) > 1] or keys
+    lines = [["trial", "run", *differing, found["objective"]["metric"], "state"]]
+    for trial in trials:
+        values = [trial["parameters"].get(key, "") for key in differing]
+        lines.append([str(trial["trial"]), trial["name"], *values, value_text(trial["objective"]), trial["state"]])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def what_next(found: dict[str, Any]) -> str:
+    """The commands that look closer at the completed runs. (Here `compare` and `report` are called once they exist.)"""
+    folder = Path(found["folder"])
+    names = shlex.join(trial["name"] for trial in found["trials"] if trial["state"] == "completed")
+    root = "" if folder.parent == Path("experiments").absolute() else f" --root {shlex.quote(str(folder.parent))}"
+    if not names:
+        return ""
+    return (
+        f"  compare them    ostinato runs compare {names}{root}\n"
+        f"  look at them    ostinato runs report {names}{root} -o {folder.name.removesuffix('.sweep')}.html"
+    )
