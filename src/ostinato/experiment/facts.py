@@ -55,7 +55,7 @@ def best_values(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def _direction(name: str) -> int:
-    last = name.rpartition("/")[2]
+    last = name.removesuffix("/mean").rpartition("/")[2]
     if any(word in last for word in ("loss", "perplexity", "bits_per_byte")):
         return -1
     return 1 if any(word in last for word in ("accuracy", "reward", "score", "win_rate")) else 0
