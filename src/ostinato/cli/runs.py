@@ -21,6 +21,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document o
 # verb: (module with a click command called `command`, one line of help)
 FURTHER: dict[str, tuple[str, str]] = {
     "report": ("ostinato.cli.runs_report", "runs as one HTML file: curves, evaluations, options, samples, facts"),
+    "serve": ("ostinato.cli.runs_serve", "all runs as live pages in a browser"),
 }
 
 

@@ -65,9 +65,9 @@ def render(data: dict[str, Any], *, live: dict[str, Any] | None = None, home: st
         .get_template("report.html")
         .render(
             **context(data),
-            style=_markup(style),
-            script=_markup(script),
-            policy=_markup(policy(style, script, "connect-src 'self'" if live else "")),
+            style=safe(style),
+            script=safe(script),
+            policy=safe(policy(style, script, *(["connect-src 'self'"] if live else []))),
             drawn=script_json(drawn_part(data)),
             live=script_json(live) if live else None,
             home=home,
@@ -118,8 +118,7 @@ def policy(style: str, script: str, *more: str) -> str:
         f"style-src '{_digest(style)}'",
         f"script-src '{_digest(script)}'",
         "base-uri 'none'",
-        "form-action 'none'",
-        *filter(None, more),
+        *(more or ["form-action 'none'"]),
     ]
     return "; ".join(rules)
 
@@ -129,10 +128,11 @@ def script_json(value: Any) -> Any:
     text = encode(value).decode("utf-8", errors="backslashreplace").rstrip("\n")
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
-    return _markup(text)
+    return safe(text)
 
 
-def _markup(text: str) -> Any:
+def safe(text: str) -> Any:
+    """Text that is HTML already: our own files, or escaped."""
     from markupsafe import Markup
 
     return Markup(text)

@@ -47,7 +47,7 @@ def _checkpoints(run: Facts) -> list[str]:
 def _lineage(run: Facts) -> list[str]:
     lineage = run["lineage"] or {}
     parent = lineage.get("init_from")
-    lines = [f"began from {parent['run']} at step {parent['step']}"] if isinstance(parent, dict) else []
+    lines = [f"{parent['run']} at step {parent['step']}"] if isinstance(parent, dict) else []
     return lines + [f"{name} {lineage[name]}" for name in ("reproduces", "sweep") if lineage.get(name)]
 
 

@@ -19,15 +19,22 @@ MOST_CHARACTERS = 1200  # of one text
 
 
 def samples(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """By step: {step, columns}, a column per run: {run, count, rows, problem}. Steps that several runs have come
+    """By step: {step, open, columns}, a column per run: {run, count, rows, problem}; `open` is the last step that most
+    runs have. Steps that several runs have come
     before others when there are too many; the first and the last are always there."""
     kept = [{one.step: one for one in kept_samples(folder)} for folder in folders]
     having = [run for run, steps in enumerate(kept) if steps]
     steps = chosen([list(kept[run]) for run in having])
     texts = max(1, len(steps) * len(having) * MOST_SAMPLES * 2)
     limit = min(MOST_CHARACTERS, max(80, CHARACTERS_BUDGET // texts))
+    most = max((sum(step in kept[run] for run in having) for step in steps), default=0)
+    fullest = [step for step in steps if sum(step in kept[run] for run in having) == most]
     return [
-        {"step": step, "columns": [{"run": run, **column(kept[run].get(step), limit)} for run in having]}
+        {
+            "step": step,
+            "open": step == fullest[-1],
+            "columns": [{"run": run, **column(kept[run].get(step), limit)} for run in having],
+        }
         for step in steps
     ]
 
@@ -56,7 +63,7 @@ def column(kept: Kept | None, limit: int) -> dict[str, Any]:
 def few(rows: Sequence[Row]) -> list[Row]:
     """Some of each prompt: what was drawn often of one says less than another prompt."""
     seen: dict[str, int] = {}
-    found = []
+    found: list[Row] = []
     for row in rows:
         prompt = json.dumps(row.get("prompt", len(found)), sort_keys=True, default=str)
         seen[prompt] = seen.get(prompt, 0) + 1

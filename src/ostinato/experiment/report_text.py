@@ -64,13 +64,19 @@ def text(found: Any) -> str:
     return f"{found.get('type')}: {found.get('message')}" if isinstance(found, dict) else str(found)
 
 
+def brief(found: Any) -> str:
+    """Four digits and no zero behind them."""
+    return "" if found is None else f"{number(found):.4g}"
+
+
 FILTERS: dict[str, Callable[..., str]] = {
     "value": value,
+    "brief": brief,
     "signed": signed,
     "count": count,
     "duration": duration,
     "moment": moment,
     "css_class": css_class,
     "text": text,
-    "age": lambda seconds: "" if seconds is None else age(seconds),
+    "age": lambda seconds: "" if seconds is None else f"{age(seconds)} ago",
 }

@@ -85,8 +85,8 @@ class Plot {
   }
 
   line(g, s, X, Y) {
-    g.strokeStyle = g.fillStyle = s.color; g.globalAlpha = s.faint ? 0.25 : 1; g.lineWidth = s.faint || s.thin ? 1 : 1.75; g.lineJoin = "round";
-    g.setLineDash(s.thin ? [2, 2] : s.dashed ? [5, 3] : []);
+    g.strokeStyle = g.fillStyle = s.color; g.globalAlpha = s.faint ? 0.25 : s.thin ? 0.6 : 1; g.lineWidth = s.faint || s.thin ? 1 : 1.75; g.lineJoin = "round";
+    g.setLineDash(s.dashed ? [5, 3] : []);
     g.beginPath();
     let open = false, alone = null;
     for (let i = 0; i < s.x.length; i++) {

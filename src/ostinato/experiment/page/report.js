@@ -73,7 +73,7 @@ function rest(chart, line, group, found) {
   const from = line.step.findIndex(step => step > band.step[band.step.length - 1]);
   if (from < 0 || !shown("g" + group)) return;
   const first = Math.max(0, from - 1), x = line.step.slice(first).map(step => locate(data.runs[line.run], step));
-  found.push({ label: data.runs[line.run].label + " alone", color: view.colors["c" + data.groups[group].runs[0] % 8], dashed: true, thin: true,
+  found.push({ label: data.runs[line.run].label + " alone", color: view.colors["c" + data.groups[group].runs[0] % 8], dashed: false, thin: true,
     x, steps: line.step.slice(first), y: view.smoothing ? smooth(line.value).slice(first) : line.value.slice(first) });
 }
 
