@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-MOST_BYTES = 300_000_000  # of rows; more are read when somebody asks for it
+MOST_BYTES = 100_000_000  # of rows; more are read when somebody asks for it
 
 
 def report_of(folders: Sequence[Path]) -> Path | None:

@@ -90,8 +90,9 @@ def ordered(names: set[str]) -> list[str]:
 
 def constant(columns: Sequence[Columns], name: str) -> bool:
     """Whether a metric had one value in all runs and at all steps: a number, not a curve."""
-    values = {value for run in columns for _, value in run.get(name, [])}
-    return len(values) == 1 and math.isfinite(next(iter(values))) and name not in FIRST[:7]
+    points = [run[name] for run in columns if name in run]
+    only = points[0][0][1]
+    return name not in FIRST[:7] and math.isfinite(only) and all(value == only for run in points for _, value in run)
 
 
 def is_error(name: str, names: Sequence[str]) -> bool:

@@ -27,7 +27,7 @@ def report_data(folders: Sequence[Path]) -> dict[str, Any]:
     folders = list(dict.fromkeys(folder.absolute() for folder in folders))
     all_rows = [read_rows(folder) for folder in folders]
     counted = [[row for row in counting(rows) if row["kind"] in ("train", "eval")] for rows in all_rows]
-    facts = [run_facts(folder) for folder in folders]
+    facts = [run_facts(folder, rows) for folder, rows in zip(folders, all_rows, strict=True)]
     found = [columns(rows) for rows in counted]
     groups = seed_groups(facts)
     names = labels(folders)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ostinato.experiment.curves import Points, columns, errors_of
-from ostinato.experiment.facts import best_values
+from ostinato.experiment.facts import direction
 from ostinato.experiment.reading import Row
 from ostinato.experiment.report_charts import constant, is_error, ordered
 
@@ -26,12 +26,14 @@ def cell(number: int, run: dict[str, Points], name: str) -> dict[str, Any] | Non
     points = run.get(name)
     if not points:
         return None
-    best = best_values([{"step": step, name: value} for step, value in points]).get(name)
+    known = [point for point in points if not math.isnan(point[1])]
+    better = direction(name)
+    best = max(known, key=lambda point: better * point[1]) if better and known else None
     return {
         "run": number,
         "first": value_at(run, name, points[0]),
         "last": value_at(run, name, points[-1]),
-        "best": value_at(run, name, (best["step"], best["value"])) if best else None,
+        "best": value_at(run, name, best) if best else None,
     }
 
 
