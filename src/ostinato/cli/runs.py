@@ -26,6 +26,8 @@ FURTHER: dict[str, tuple[str, str]] = {
     "restore-code": ("ostinato.cli.runs_restore_code", "write a run's code into a folder, proved by its tree id"),
     "compare": ("ostinato.cli.runs_compare", "options that differ, metrics with intervals, paired tests, curves"),
     "lineage": ("ostinato.cli.runs_lineage", "which run began from which checkpoint of which other"),
+    "report": ("ostinato.cli.runs_report", "runs as one HTML file: curves, evaluations, options, samples, facts"),
+    "serve": ("ostinato.cli.runs_serve", "all runs as live pages in a browser"),
 }
 
 

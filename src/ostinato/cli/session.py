@@ -12,6 +12,7 @@ from typing import Any
 
 from ostinato.cli.progress import Progress
 from ostinato.cli.run_hooks import add_hooks, began_from, facts_at_birth, make_saver
+from ostinato.cli.run_report import report_of
 from ostinato.cli.watchdog import Watchdog
 from ostinato.cli.words import closing_text, eval_text, example_prompt, opening_text, stopped_text
 from ostinato.core.config import Config
@@ -66,7 +67,7 @@ class Session:
             raise
         self.end("completed", exit_code=0)
         if self.run_record is not None:
-            print(closing_text(folder, example_prompt(self.trainer)), flush=True)
+            print(closing_text(folder, example_prompt(self.trainer), report_of([folder])), flush=True)
         return folder
 
     def open_run(self, resume: Path | None) -> Path:

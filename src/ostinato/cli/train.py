@@ -35,12 +35,15 @@ def command(
         overrides = (*overrides, f"experiment.name={name}")
     code = 1
     try:
+        folders = []
         for path in configs or (None,):
             config, folder = requested(path, overrides, resume, name)
             try:
-                train_one(config, folder, overrides, stop, sweep)
+                folder = train_one(config, folder, overrides, stop, sweep)
             except Completed as done:
                 print(done)
+            folders.append(folder)
+        report_chain([folder for folder in folders if folder is not None])
         code = 0
     except OstinatoError as error:
         code = error.exit_code
@@ -48,6 +51,14 @@ def command(
     finally:
         if answer is not None and is_main():
             answer.write_text(str(code))
+
+
+def report_chain(folders: list[Path]) -> None:
+    """One report of several runs that came one after the other."""
+    from ostinato.cli.run_report import report_of
+
+    if len(folders) > 1 and is_main() and (report := report_of(folders)) is not None:
+        print(f"  all {len(folders)} runs      {report}", flush=True)
 
 
 def requested(

@@ -61,7 +61,7 @@ def root_of(folder: Path) -> str:
     return "" if str(folder.parent) == "experiments" else f" -o experiment.output_root={folder.parent}"
 
 
-def closing_text(folder: Path, prompt: str | None = "Once upon a time") -> str:
+def closing_text(folder: Path, prompt: str | None = "Once upon a time", report: Path | None = None) -> str:
     """The last numbers, what changed, and what to type next; `prompt` None: it is no model that can be sampled."""
     run = RunView(folder)
     lines = [f"done       {folder}: step {run.step}"]
@@ -74,6 +74,7 @@ def closing_text(folder: Path, prompt: str | None = "Once upon a time") -> str:
     lines += [f"  sample from it  ostinato generate {folder} --prompt '{prompt}'"] if prompt is not None else []
     if any((folder / "outputs" / "samples").glob("step_*.jsonl")):
         lines.append(f"  what it said    ostinato runs samples {folder.name}{root}")
+    lines += [f"  report          {report}"] if report is not None else []
     return "\n".join(
         [
             *lines,

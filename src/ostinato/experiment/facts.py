@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ostinato.core.manifest import Damaged, NewerFormat, read_checkpoint
 from ostinato.experiment.claims import newest_segment, segment_path
 from ostinato.experiment.listing import summary
-from ostinato.experiment.reading import counting, number, read_or_empty, read_rows
+from ostinato.experiment.reading import Row, counting, number, read_or_empty, read_rows
 
 SEGMENT_FIELDS = ("segment", "started", "host", "pid", "resumed_from")
 NOT_METRICS = ("kind", "step", "segment", "time", "data", "perf")
 
 
-def run_facts(folder: Path) -> dict[str, Any]:
-    """What `runs show` shows, with stable keys."""
+def run_facts(folder: Path, rows: list[Row] | None = None) -> dict[str, Any]:
+    """What `runs show` shows, with stable keys; `rows`: those of its metrics.jsonl if they were read already."""
     metadata, status = read_or_empty(folder / "metadata.json"), read_or_empty(folder / "status.json")
-    rows = read_rows(folder)
+    rows = read_rows(folder) if rows is None else rows
     kept = [row for row in counting(rows) if row["kind"] in ("train", "eval")]
     segments = [read_or_empty(segment_path(folder, number)) for number in range(newest_segment(folder)[0] + 1)]
     facts = summary(folder) | {
@@ -46,16 +47,18 @@ def best_values(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     best: dict[str, dict[str, float]] = {}
     for row in rows:
         for name, value in row.items():
-            direction = _direction(name)
-            if name in NOT_METRICS or direction == 0 or math.isnan(number(value)):
+            better = 0 if name in NOT_METRICS else direction(name)
+            if better == 0 or math.isnan(amount := number(value)):
                 continue
-            if name not in best or direction * (number(value) - best[name]["value"]) > 0:
-                best[name] = {"value": number(value), "step": row["step"]}
+            if name not in best or better * (amount - best[name]["value"]) > 0:
+                best[name] = {"value": amount, "step": row["step"]}
     return best
 
 
-def _direction(name: str) -> int:
-    last = name.rpartition("/")[2]
+@cache
+def direction(name: str) -> int:
+    """1: more is better, -1: less is, 0: neither is known."""
+    last = name.removesuffix("/mean").rpartition("/")[2]
     if any(word in last for word in ("loss", "perplexity", "bits_per_byte")):
         return -1
     return 1 if any(word in last for word in ("accuracy", "reward", "score", "win_rate")) else 0
