@@ -91,11 +91,11 @@ def context(data: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def environment() -> Any:
-    """Jinja2 over the page's own files, escaping every value."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    """Jinja2 over the page's own files, escaping every value; what a damaged record lacks is nothing."""
+    from jinja2 import ChainableUndefined, Environment, PackageLoader
 
     loader = PackageLoader("ostinato.experiment", "page")
-    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    made = Environment(loader=loader, autoescape=True, undefined=ChainableUndefined, trim_blocks=True)
     made.filters.update(FILTERS)
     return made
 

@@ -10,7 +10,8 @@ from ostinato.experiment import curves
 from ostinato.experiment.curves import Points
 
 FIRST_BUDGET = 24_000  # points of the charts shown at once: 2,000 for each of two runs
-FURTHER_BUDGET = 14_000  # and of all others; both together some 400 kB
+FURTHER_BUDGET = 10_000  # and of all others; both together some 450 kB
+FULL_BUDGET_RUNS = 16  # of more runs the tables take the room
 FIRST = (  # what is looked at first, in this order
     "validation/reward/mean",
     "reward/mean",
@@ -41,7 +42,9 @@ def charts(columns: Sequence[Columns], groups: Sequence[Sequence[int]]) -> tuple
         name: sum(name in run for run in columns) + 2 * sum(covers(columns, g, name) for g in groups) for name in drawn
     }
     found: list[dict[str, Any]] = []
+    room = min(1.0, FULL_BUDGET_RUNS / max(1, len(columns)))
     for part, budget in ((drawn[:SHOWN_AT_ONCE], FIRST_BUDGET), (drawn[SHOWN_AT_ONCE:], FURTHER_BUDGET)):
+        budget = int(budget * room)
         limit = budget // max(1, sum(lines[name] for name in part))
         limit = max(curves.FEWEST_POINTS, min(curves.MOST_POINTS, limit))
         for name in part:

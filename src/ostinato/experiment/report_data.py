@@ -20,6 +20,7 @@ from ostinato.experiment.selecting import config_leaves
 
 PLACE_KEYS = ("experiment.name", "experiment.output_root", "_hash_")  # where a run lies, not what it is
 VALUE_CHARACTERS = 300
+MOST_OPTION_COLUMNS = 16  # of more runs only what differs is shown
 
 
 def report_data(folders: Sequence[Path]) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def report_data(folders: Sequence[Path]) -> dict[str, Any]:
         "metrics": metric_table(found),
         "evaluations": evaluations(counted),
         "differing": differing(configs),
-        "options": option_table(configs),
+        "options": option_table(configs if len(configs) <= MOST_OPTION_COLUMNS else []),
         "samples": samples(folders),
     }
 
