@@ -22,12 +22,8 @@ def write_run(root: Path, name: str, rows: list[dict], *, config: str = "", grou
     hashes = {"hashes": {"group": group}} if group else {}
     write_json(folder / "metadata.json", metadata | hashes | more, durable=False)
     (folder / "config.yaml").write_text(config or "training:\n  learning_rate: 0.001\n", encoding="utf-8")
-    lines = [
-        json.dumps(
-            {"kind": row["kind"], "step": row["step"], "segment": 0, "time": 1000.0 + i, **row}, separators=(",", ":")
-        )
-        for i, row in enumerate(rows)
-    ]
+    begin = [{"kind": row["kind"], "step": row["step"], "segment": 0, "time": 1000.0 + i} for i, row in enumerate(rows)]
+    lines = [json.dumps(first | row, separators=(",", ":")) for first, row in zip(begin, rows, strict=True)]
     (folder / "logs/metrics.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return folder
 

@@ -1,8 +1,8 @@
 // One chart on a canvas: axes, lines, bands, marks, a readout under the pointer, zoom by dragging.
 // A series: {label, color, dashed, x, y, steps, low, high, error, width, faint}; a null y is a gap.
 class Plot {
-  constructor(figure, canvas, view) {
-    this.figure = figure; this.canvas = canvas; this.view = view;
+  constructor(figure, canvas, note, view) {
+    this.figure = figure; this.canvas = canvas; this.note = note; this.view = view;
     this.series = []; this.marks = []; this.pointer = null; this.drag = null; this.readout = null;
     canvas.addEventListener("pointermove", event => this.move(event));
     canvas.addEventListener("pointerleave", () => { if (this.drag === null) this.leave(); });
@@ -47,6 +47,7 @@ class Plot {
     const g = canvas.getContext("2d"), colors = this.view.colors, b = this.bounds();
     g.scale(ratio, ratio);
     g.font = "11px " + this.view.font;
+    this.note.textContent = this.view.log && !b.log ? "linear: not all values are above 0" : "";
     const yTicks = b.log ? logTicks(b.y0, b.y1) : ticks(b.y0, b.y1, 5);
     const yTexts = yTicks.map(t => number(t));
     const left = Math.ceil(Math.max(...yTexts.map(t => g.measureText(t).width), 12)) + 10;

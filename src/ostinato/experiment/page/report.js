@@ -101,8 +101,10 @@ function makeChart(chart) {
   const figure = element("figure"), canvas = element("canvas");
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", chart.metric + " over " + chart.lines.map(l => data.runs[l.run].label).join(", ") + "; its values are in the tables");
-  figure.append(element("figcaption", "", chart.metric), canvas);
-  canvas.plot = new Plot(figure, canvas, view); canvas.plot.chart = chart;
+  const caption = element("figcaption", "", chart.metric), note = element("small");
+  caption.append(note);
+  figure.append(caption, canvas);
+  canvas.plot = new Plot(figure, canvas, note, view); canvas.plot.chart = chart;
   seen.observe(canvas); sized.observe(canvas);
   return { name: chart.metric, first: chart.first, figure, plot: canvas.plot };
 }
