@@ -33,6 +33,9 @@ def report_data(folders: Sequence[Path]) -> dict[str, Any]:
     groups = seed_groups(facts)
     names = labels(folders)
     charts, left_out = report_charts.charts(found, [group["runs"] for group in groups])
+    held_out = set(columns(row for rows in counted for row in rows if row["kind"] == "eval"))
+    for chart in charts:
+        chart["held_out"] = chart["metric"] in held_out
     for group in groups:
         group["label"] = group_label([names[run] for run in group["runs"]])
     configs = [config_leaves(folder) for folder in folders]

@@ -49,8 +49,8 @@ function seriesOf(chart) {
   const found = [], covered = new Set();
   const add = (one, run, id, label) => {
     const x = one.step.map(step => locate(data.runs[run], step));
-    const base = { label, color: view.colors["c" + run % 8], dashed: run >= 8, x, steps: one.step, y: one.value, low: one.low, high: one.high, error: one.error, dots: true };
-    if (!view.smoothing) { found.push(base); return; }
+    const base = { label, color: view.colors["c" + run % 8], dashed: run >= 8, x, steps: one.step, y: one.value, low: one.low, high: one.high, error: one.error, dots: chart.held_out };
+    if (!view.smoothing || chart.held_out) { found.push(base); return; }  // evaluations are few, and exact
     if (!one.low) found.push({ ...base, faint: true, error: undefined });
     found.push({ ...base, y: smooth(one.value), low: one.low && smooth(one.low), high: one.high && smooth(one.high), error: undefined, dots: false });
   };
@@ -74,7 +74,7 @@ function rest(chart, line, group, found) {
   if (from < 0 || !shown("g" + group)) return;
   const first = Math.max(0, from - 1), x = line.step.slice(first).map(step => locate(data.runs[line.run], step));
   found.push({ label: data.runs[line.run].label + " alone", color: view.colors["c" + data.groups[group].runs[0] % 8], dashed: false, thin: true,
-    x, steps: line.step.slice(first), y: view.smoothing ? smooth(line.value).slice(first) : line.value.slice(first) });
+    x, steps: line.step.slice(first), y: view.smoothing && !chart.held_out ? smooth(line.value).slice(first) : line.value.slice(first) });
 }
 
 function marksOf(chart) {
@@ -144,6 +144,7 @@ function legend() {
     return button;
   }));
   $("legend").hidden = entries.length < 2;
+  $("signs").hidden = !data.runs.some(run => run.marks.length);
   $("seeds-control").hidden = !data.groups.length;
 }
 
