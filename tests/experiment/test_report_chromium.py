@@ -90,7 +90,7 @@ def test_controls(page):
         browser.evaluate(
             "(f => { f.value = 'reward'; f.dispatchEvent(new Event('input')); })(document.getElementById('find'))"
         )
-        visible = "[...document.querySelectorAll('#first figure')].filter(f => !f.hidden).map(f => f.firstChild.firstChild.data)"
+        visible = "[...document.querySelectorAll('#first figure:not([hidden]) figcaption')].map(f => f.firstChild.data)"
         assert browser.evaluate(visible) == ["validation/reward/mean"]
         assert browser.problems == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ MOST_OPTION_COLUMNS = 16  # of more runs only what differs is shown
 
 def report_data(folders: Sequence[Path]) -> dict[str, Any]:
     """All of it, as JSON would hold it. What is missing or damaged in a folder is missing in the answer."""
-    folders = list(dict.fromkeys(folder.absolute() for folder in folders))
+    folders = [Path(path) for path in dict.fromkeys(os.path.abspath(folder) for folder in folders)]
     all_rows = [read_rows(folder) for folder in folders]
     counted = [[row for row in counting(rows) if row["kind"] in ("train", "eval")] for rows in all_rows]
     facts = [run_facts(folder, rows) for folder, rows in zip(folders, all_rows, strict=True)]

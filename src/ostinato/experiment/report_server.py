@@ -21,6 +21,7 @@ from ostinato.experiment.metrics import encode
 from ostinato.experiment.reading import state_of
 
 log = logging.getLogger(__name__)
+
 HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",

@@ -144,6 +144,7 @@ function legend() {
     return button;
   }));
   $("legend").hidden = entries.length < 2;
+  $("shades").hidden = !data.charts.some(chart => chart.bands.length || chart.lines.some(line => line.error));
   $("signs").hidden = !data.runs.some(run => run.marks.length);
   $("seeds-control").hidden = !data.groups.length;
 }
@@ -164,9 +165,10 @@ function controls() {
 
 // A live page: the same data again every few seconds, if anything has changed.
 async function follow(live) {
-  let tag = "";
+  let tag = "", took = 0;
   for (;;) {
-    await new Promise(done => setTimeout(done, document.hidden ? 20000 : live.seconds * 1000));
+    await new Promise(done => setTimeout(done, Math.max(document.hidden ? 20000 : live.seconds * 1000, 10 * took)));
+    const asked = performance.now();
     try {
       const answer = await fetch(live.address, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
       if (answer.status === 304) continue;
@@ -178,6 +180,7 @@ async function follow(live) {
       $("made").textContent = news.made;
       arrange();
     } catch (problem) { $("made").textContent = "the server does not answer; trying again"; }
+    took = performance.now() - asked;  // what takes long is asked for seldom: training goes first
   }
 }
 
