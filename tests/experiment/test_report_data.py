@@ -96,3 +96,21 @@ def test_what_is_missing_or_damaged_is_missing_in_the_report(tmp_path):
     data = report_data([bare, damaged])
     assert [run["facts"]["state"] for run in data["runs"]] == ["damaged", "completed"]
     assert [(chart["metric"], chart["lines"][0]["value"]) for chart in data["charts"]] == [("loss", [None])]
+
+
+def test_points_are_shared_out_and_what_has_no_room_is_named(tmp_path):
+    """Two runs, ten metrics of 3,000 steps: the six charts on top whole, the others with what is left."""
+    names = [f"metric{n}" for n in range(10)]
+    rows = [
+        {"kind": "train", "step": step, **{name: float(step % (7 + place)) for place, name in enumerate(names)}}
+        for step in range(1, 3001)
+    ]
+    data = report_data([write_run(tmp_path, name, rows) for name in ("a", "b")])
+    lengths = [len(chart["lines"][0]["step"]) for chart in data["charts"]]
+    assert all(1998 <= length <= 2000 for length in lengths[:6])  # 999 buckets, the first, the last
+    assert 1200 <= lengths[6] <= 1250  # 10,000 / (4 metrics x 2 runs)
+    assert data["left_out"] == []
+    short = [{"kind": "train", "step": step, **{f"m{n}": float(step + n) for n in range(120)}} for step in range(1, 41)]
+    many = report_data([write_run(tmp_path / "many", f"run{n}", short) for n in range(16)])
+    assert len(many["charts"]) == 34_000 // (16 * 40)
+    assert len(many["left_out"]) == 120 - len(many["charts"])

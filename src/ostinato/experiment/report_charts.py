@@ -42,15 +42,17 @@ def charts(columns: Sequence[Columns], groups: Sequence[Sequence[int]]) -> tuple
         name: sum(name in run for run in columns) + 2 * sum(covers(columns, g, name) for g in groups) for name in drawn
     }
     found: list[dict[str, Any]] = []
-    room = min(1.0, FULL_BUDGET_RUNS / max(1, len(columns)))
-    for part, budget in ((drawn[:SHOWN_AT_ONCE], FIRST_BUDGET), (drawn[SHOWN_AT_ONCE:], FURTHER_BUDGET)):
-        budget = int(budget * room)
-        limit = budget // max(1, sum(lines[name] for name in part))
+    share = min(1.0, FULL_BUDGET_RUNS / max(1, len(columns)))
+    room = int((FIRST_BUDGET + FURTHER_BUDGET) * share)
+    for part, kept_back in ((drawn[:SHOWN_AT_ONCE], int(FURTHER_BUDGET * share)), (drawn[SHOWN_AT_ONCE:], 0)):
+        limit = (room - kept_back) // max(1, sum(lines[name] for name in part))
         limit = max(curves.FEWEST_POINTS, min(curves.MOST_POINTS, limit))
         for name in part:
-            budget -= lines[name] * limit if found else 0
-            if budget >= 0:
-                found.append(one_chart(name, columns, groups, limit) | {"first": name in drawn[:SHOWN_AT_ONCE]})
+            chart = one_chart(name, columns, groups, limit) | {"first": name in drawn[:SHOWN_AT_ONCE]}
+            cost = points_of(chart)
+            if cost <= room or not found:
+                found.append(chart)
+                room -= cost
     drawn_names = {chart["metric"] for chart in found}
     return found, [name for name in drawn if name not in drawn_names]
 
@@ -73,6 +75,11 @@ def one_chart(name: str, columns: Sequence[Columns], groups: Sequence[Sequence[i
         if covers(columns, members, name)
     ]
     return {"metric": name, "lines": lines, "bands": bands}
+
+
+def points_of(chart: dict[str, Any]) -> int:
+    """How much room a chart takes; a band has three values at each step."""
+    return sum(len(one["step"]) for one in chart["lines"]) + 2 * sum(len(one["step"]) for one in chart["bands"])
 
 
 def covers(columns: Sequence[Columns], members: Sequence[int], name: str) -> bool:
