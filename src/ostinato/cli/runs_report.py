@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ def command(runs: tuple[str, ...], output: Path | None, root: Path, as_json: boo
     from ostinato.experiment.finding import find_run
     from ostinato.experiment.report import write_report
 
-    folders = list(dict.fromkeys(find_run(run, root) for run in runs))
+    folders = list(dict.fromkeys(Path(os.path.abspath(find_run(run, root))) for run in runs))
     path = write_report(folders, output, root)
     if as_json:
         print_json({"report": str(path), "bytes": path.stat().st_size, "runs": [folder.name for folder in folders]})

@@ -33,12 +33,11 @@ def write_report(folders: Sequence[Path], path: Path | None = None, root: Path |
     `<root>/report.html`. Raises RefusedError for a `path` that holds something else than a page, UserError where it
     cannot be written."""
     target = path or default_path(folders, root)
-    if path is None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    elif target.is_dir() or not target.parent.is_dir():
+    if path is not None and (target.is_dir() or not target.parent.is_dir()):
         problem = "is a folder" if target.is_dir() else "lies in no folder that exists"
         raise UserError(f"-o {path}: {problem}. Give the path of a file: -o report.html")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and target.read_bytes()[: len(BEGINNING)].lower() != BEGINNING:
             raise RefusedError(f"{target} exists and is no HTML page; it stays as it is. Choose another path.")
         page = render(report_data(folders)).encode("utf-8", errors="backslashreplace")
@@ -91,11 +90,11 @@ def context(data: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def environment() -> Any:
-    """Jinja2 over the page's own files, escaping every value."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    """Jinja2 over the page's own files, escaping every value; what a damaged record lacks is nothing."""
+    from jinja2 import ChainableUndefined, Environment, PackageLoader
 
     loader = PackageLoader("ostinato.experiment", "page")
-    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    made = Environment(loader=loader, autoescape=True, undefined=ChainableUndefined, trim_blocks=True)
     made.filters.update(FILTERS)
     return made
 

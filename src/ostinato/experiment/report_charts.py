@@ -10,7 +10,8 @@ from ostinato.experiment import curves
 from ostinato.experiment.curves import Points
 
 FIRST_BUDGET = 24_000  # points of the charts shown at once: 2,000 for each of two runs
-FURTHER_BUDGET = 14_000  # and of all others; both together some 400 kB
+FURTHER_BUDGET = 10_000  # and of all others; both together some 450 kB
+FULL_BUDGET_RUNS = 16  # of more runs the tables take the room
 FIRST = (  # what is looked at first, in this order
     "validation/reward/mean",
     "reward/mean",
@@ -41,13 +42,17 @@ def charts(columns: Sequence[Columns], groups: Sequence[Sequence[int]]) -> tuple
         name: sum(name in run for run in columns) + 2 * sum(covers(columns, g, name) for g in groups) for name in drawn
     }
     found: list[dict[str, Any]] = []
-    for part, budget in ((drawn[:SHOWN_AT_ONCE], FIRST_BUDGET), (drawn[SHOWN_AT_ONCE:], FURTHER_BUDGET)):
-        limit = budget // max(1, sum(lines[name] for name in part))
+    share = min(1.0, FULL_BUDGET_RUNS / max(1, len(columns)))
+    room = int((FIRST_BUDGET + FURTHER_BUDGET) * share)
+    for part, kept_back in ((drawn[:SHOWN_AT_ONCE], int(FURTHER_BUDGET * share)), (drawn[SHOWN_AT_ONCE:], 0)):
+        limit = (room - kept_back) // max(1, sum(lines[name] for name in part))
         limit = max(curves.FEWEST_POINTS, min(curves.MOST_POINTS, limit))
         for name in part:
-            budget -= lines[name] * limit if found else 0
-            if budget >= 0:
-                found.append(one_chart(name, columns, groups, limit) | {"first": name in drawn[:SHOWN_AT_ONCE]})
+            chart = one_chart(name, columns, groups, limit) | {"first": name in drawn[:SHOWN_AT_ONCE]}
+            cost = points_of(chart)
+            if cost <= room or not found:
+                found.append(chart)
+                room -= cost
     drawn_names = {chart["metric"] for chart in found}
     return found, [name for name in drawn if name not in drawn_names]
 
@@ -70,6 +75,11 @@ def one_chart(name: str, columns: Sequence[Columns], groups: Sequence[Sequence[i
         if covers(columns, members, name)
     ]
     return {"metric": name, "lines": lines, "bands": bands}
+
+
+def points_of(chart: dict[str, Any]) -> int:
+    """How much room a chart takes; a band has three values at each step."""
+    return sum(len(one["step"]) for one in chart["lines"]) + 2 * sum(len(one["step"]) for one in chart["bands"])
 
 
 def covers(columns: Sequence[Columns], members: Sequence[int], name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -20,11 +21,12 @@ from ostinato.experiment.selecting import config_leaves
 
 PLACE_KEYS = ("experiment.name", "experiment.output_root", "_hash_")  # where a run lies, not what it is
 VALUE_CHARACTERS = 300
+MOST_OPTION_COLUMNS = 16  # of more runs only what differs is shown
 
 
 def report_data(folders: Sequence[Path]) -> dict[str, Any]:
     """All of it, as JSON would hold it. What is missing or damaged in a folder is missing in the answer."""
-    folders = list(dict.fromkeys(folder.absolute() for folder in folders))
+    folders = [Path(path) for path in dict.fromkeys(os.path.abspath(folder) for folder in folders)]
     all_rows = [read_rows(folder) for folder in folders]
     counted = [[row for row in counting(rows) if row["kind"] in ("train", "eval")] for rows in all_rows]
     facts = [run_facts(folder, rows) for folder, rows in zip(folders, all_rows, strict=True)]
@@ -32,6 +34,9 @@ def report_data(folders: Sequence[Path]) -> dict[str, Any]:
     groups = seed_groups(facts)
     names = labels(folders)
     charts, left_out = report_charts.charts(found, [group["runs"] for group in groups])
+    held_out = set(columns(row for rows in counted for row in rows if row["kind"] == "eval"))
+    for chart in charts:
+        chart["held_out"] = chart["metric"] in held_out
     for group in groups:
         group["label"] = group_label([names[run] for run in group["runs"]])
     configs = [config_leaves(folder) for folder in folders]
@@ -50,7 +55,7 @@ def report_data(folders: Sequence[Path]) -> dict[str, Any]:
         "metrics": metric_table(found),
         "evaluations": evaluations(counted),
         "differing": differing(configs),
-        "options": option_table(configs),
+        "options": option_table(configs if len(configs) <= MOST_OPTION_COLUMNS else []),
         "samples": samples(folders),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from ostinato.experiment.samples import Kept, Row, kept_samples, prompt_text
 MOST_STEPS = 8
 MOST_SAMPLES = 12  # of one run at one step
 OF_ONE_PROMPT = 3
-CHARACTERS_BUDGET = 240_000  # of all texts together
-MOST_CHARACTERS = 1200  # of one text
+BYTES_BUDGET = 200_000  # of all texts together, as HTML
+MOST_RUNS = 8  # side by side
+MOST_BYTES = 1200  # of one text
 
 
 def samples(folders: Sequence[Path]) -> list[dict[str, Any]]:
@@ -23,10 +25,10 @@ def samples(folders: Sequence[Path]) -> list[dict[str, Any]]:
     runs have. Steps that several runs have come
     before others when there are too many; the first and the last are always there."""
     kept = [{one.step: one for one in kept_samples(folder)} for folder in folders]
-    having = [run for run, steps in enumerate(kept) if steps]
+    having = [run for run, steps in enumerate(kept) if steps][:MOST_RUNS]
     steps = chosen([list(kept[run]) for run in having])
     texts = max(1, len(steps) * len(having) * MOST_SAMPLES * 2)
-    limit = min(MOST_CHARACTERS, max(80, CHARACTERS_BUDGET // texts))
+    limit = min(MOST_BYTES, max(80, BYTES_BUDGET // texts))
     most = max((sum(step in kept[run] for run in having) for step in steps), default=0)
     fullest = [step for step in steps if sum(step in kept[run] for run in having) == most]
     return [
@@ -93,5 +95,7 @@ def finite(value: Any) -> float | None:
 
 
 def cut(text: str, limit: int) -> str:
-    """The beginning of a long text, and how much is left out."""
+    """The beginning of a long text, at most `limit` bytes of HTML, and how much is left out."""
+    if len(escape(text[:limit]).encode(errors="replace")) > limit:
+        limit = limit * min(limit, len(text)) // len(escape(text[:limit]).encode(errors="replace"))
     return text if len(text) <= limit else f"{text[:limit]} … ({len(text) - limit} more characters)"

@@ -21,6 +21,7 @@ from ostinato.experiment.metrics import encode
 from ostinato.experiment.reading import state_of
 
 log = logging.getLogger(__name__)
+
 HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -173,7 +174,7 @@ def is_local(host: str) -> bool:
 
 def signs_of_change(folder: Path) -> list[Any]:
     """What differs when a run's page would: its state, and the sizes and times of what it writes."""
-    signs: list[Any] = [folder.name, state_of(folder)]
+    signs: list[Any] = [folder.name, state_of(folder, clock_folder=folder.parent)]
     for name in ("logs/metrics.jsonl", "outputs/samples", "metadata.json", "checkpoints"):
         try:
             found = (folder / name).stat()

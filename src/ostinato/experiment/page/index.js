@@ -16,9 +16,10 @@ function say() {
 }
 
 async function follow() {
-  let tag = "";
+  let tag = "", took = 0;
   for (;;) {
-    await new Promise(done => setTimeout(done, document.hidden ? 30000 : live.seconds * 1000));
+    await new Promise(done => setTimeout(done, Math.max(document.hidden ? 30000 : live.seconds * 1000, 10 * took)));
+    const asked = performance.now();
     try {
       const answer = await fetch(live.address, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
       if (answer.status !== 200) continue;
@@ -28,6 +29,7 @@ async function follow() {
       for (const box of list.querySelectorAll("input[type=checkbox]")) box.checked = kept.has(box.value);
       find(); say();
     } catch (problem) { /* the server is gone; it may come back */ }
+    took = performance.now() - asked;
   }
 }
 

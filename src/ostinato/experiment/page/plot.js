@@ -1,8 +1,8 @@
 // One chart on a canvas: axes, lines, bands, marks, a readout under the pointer, zoom by dragging.
 // A series: {label, color, dashed, x, y, steps, low, high, error, width, faint}; a null y is a gap.
 class Plot {
-  constructor(figure, canvas, view) {
-    this.figure = figure; this.canvas = canvas; this.view = view;
+  constructor(figure, canvas, note, view) {
+    this.figure = figure; this.canvas = canvas; this.note = note; this.view = view;
     this.series = []; this.marks = []; this.pointer = null; this.drag = null; this.readout = null;
     canvas.addEventListener("pointermove", event => this.move(event));
     canvas.addEventListener("pointerleave", () => { if (this.drag === null) this.leave(); });
@@ -47,6 +47,7 @@ class Plot {
     const g = canvas.getContext("2d"), colors = this.view.colors, b = this.bounds();
     g.scale(ratio, ratio);
     g.font = "11px " + this.view.font;
+    this.note.textContent = this.view.log && !b.log ? "linear: not all values are above 0" : "";
     const yTicks = b.log ? logTicks(b.y0, b.y1) : ticks(b.y0, b.y1, 5);
     const yTexts = yTicks.map(t => number(t));
     const left = Math.ceil(Math.max(...yTexts.map(t => g.measureText(t).width), 12)) + 10;
@@ -71,7 +72,7 @@ class Plot {
       g.fillText(text, Math.min(Math.max(X(t), box.left + w - 4), box.right - w + 4), box.bottom + 16);
     }
 
-    g.save(); g.beginPath(); g.rect(box.left, 0, box.right - box.left + 1, box.bottom + 1); g.clip();
+    g.save(); g.beginPath(); g.rect(box.left - 5, 0, box.right - box.left + 10, box.bottom + 1); g.clip();
     for (const m of this.marks) this.mark(g, X(m.x), m, box);
     for (const s of this.series) if (s.low || s.error) this.area(g, s, X, Y, b);
     for (const s of this.series) this.line(g, s, X, Y);
@@ -145,16 +146,20 @@ class Plot {
 
   tell(found, close, x) {
     if (!this.readout) { this.readout = element("div", "readout"); this.figure.append(this.readout); }
-    const rows = found.map(f => {
+    const order = found.slice().sort((a, b) => Math.abs(this.X(a.s.x[a.i]) - x) - Math.abs(this.X(b.s.x[b.i]) - x));
+    const step = found.length ? order[0].s.steps[order[0].i] : null;
+    const rows = found.length ? [element("div", "when", "step " + step.toLocaleString("en"))] : [];
+    rows.push(...found.map(f => {
       const row = element("div"), key = element("i", "key"), value = element("b");
       key.style.color = f.s.color; key.classList.toggle("dashed", f.s.dashed);
-      let text = number(f.s.y[f.i], 5);
+      let text = number(f.s.y[f.i], 4);
       if (f.s.low) text += " (" + number(f.s.low[f.i], 4) + " to " + number(f.s.high[f.i], 4) + ")";
       else if (f.s.error && f.s.error[f.i] !== null) text += " ± " + number(1.96 * f.s.error[f.i], 2);
       value.textContent = text;
-      row.append(key, element("span", "", f.s.label + " · step " + f.s.steps[f.i].toLocaleString("en")), value);
+      const own = f.s.steps[f.i];
+      row.append(key, element("span", "", f.s.label + (own === step ? "" : " (step " + own.toLocaleString("en") + ")")), value);
       return row;
-    });
+    }));
     for (const m of close) rows.push(element("div", "mark", m.text));
     this.readout.replaceChildren(...rows);
     this.readout.hidden = false;

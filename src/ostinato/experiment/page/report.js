@@ -49,8 +49,8 @@ function seriesOf(chart) {
   const found = [], covered = new Set();
   const add = (one, run, id, label) => {
     const x = one.step.map(step => locate(data.runs[run], step));
-    const base = { label, color: view.colors["c" + run % 8], dashed: run >= 8, x, steps: one.step, y: one.value, low: one.low, high: one.high, error: one.error, dots: true };
-    if (!view.smoothing) { found.push(base); return; }
+    const base = { label, color: view.colors["c" + run % 8], dashed: run >= 8, x, steps: one.step, y: one.value, low: one.low, high: one.high, error: one.error, dots: chart.held_out };
+    if (!view.smoothing || chart.held_out) { found.push(base); return; }  // evaluations are few, and exact
     if (!one.low) found.push({ ...base, faint: true, error: undefined });
     found.push({ ...base, y: smooth(one.value), low: one.low && smooth(one.low), high: one.high && smooth(one.high), error: undefined, dots: false });
   };
@@ -74,7 +74,7 @@ function rest(chart, line, group, found) {
   if (from < 0 || !shown("g" + group)) return;
   const first = Math.max(0, from - 1), x = line.step.slice(first).map(step => locate(data.runs[line.run], step));
   found.push({ label: data.runs[line.run].label + " alone", color: view.colors["c" + data.groups[group].runs[0] % 8], dashed: false, thin: true,
-    x, steps: line.step.slice(first), y: view.smoothing ? smooth(line.value).slice(first) : line.value.slice(first) });
+    x, steps: line.step.slice(first), y: view.smoothing && !chart.held_out ? smooth(line.value).slice(first) : line.value.slice(first) });
 }
 
 function marksOf(chart) {
@@ -101,8 +101,10 @@ function makeChart(chart) {
   const figure = element("figure"), canvas = element("canvas");
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", chart.metric + " over " + chart.lines.map(l => data.runs[l.run].label).join(", ") + "; its values are in the tables");
-  figure.append(element("figcaption", "", chart.metric), canvas);
-  canvas.plot = new Plot(figure, canvas, view); canvas.plot.chart = chart;
+  const caption = element("figcaption", "", chart.metric), note = element("small");
+  caption.append(note);
+  figure.append(caption, canvas);
+  canvas.plot = new Plot(figure, canvas, note, view); canvas.plot.chart = chart;
   seen.observe(canvas); sized.observe(canvas);
   return { name: chart.metric, first: chart.first, figure, plot: canvas.plot };
 }
@@ -142,6 +144,8 @@ function legend() {
     return button;
   }));
   $("legend").hidden = entries.length < 2;
+  $("shades").hidden = !data.charts.some(chart => chart.bands.length || chart.lines.some(line => line.error));
+  $("signs").hidden = !data.runs.some(run => run.marks.length);
   $("seeds-control").hidden = !data.groups.length;
 }
 
@@ -161,9 +165,10 @@ function controls() {
 
 // A live page: the same data again every few seconds, if anything has changed.
 async function follow(live) {
-  let tag = "";
+  let tag = "", took = 0;
   for (;;) {
-    await new Promise(done => setTimeout(done, document.hidden ? 20000 : live.seconds * 1000));
+    await new Promise(done => setTimeout(done, Math.max(document.hidden ? 20000 : live.seconds * 1000, 10 * took)));
+    const asked = performance.now();
     try {
       const answer = await fetch(live.address, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
       if (answer.status === 304) continue;
@@ -175,6 +180,7 @@ async function follow(live) {
       $("made").textContent = news.made;
       arrange();
     } catch (problem) { $("made").textContent = "the server does not answer; trying again"; }
+    took = performance.now() - asked;  // what takes long is asked for seldom: training goes first
   }
 }
 
