@@ -70,6 +70,14 @@ def test_every_run_alone_and_chosen_by_what_it_is(root):
     assert found["options"] == ["experiment.seed"]
 
 
+def test_a_second_run_of_a_seed_is_no_repetition(tmp_path):
+    """Seeds 1, 2, and 1 again: the last would make an interval narrower that it says nothing about."""
+    for name, seed in (("first", 1), ("second", 2), ("again", 1)):
+        start_run(tmp_path, f"experiment.seed={seed}", name=name).finish("completed")
+    rows = compared(tmp_path / "experiments", "first", "second", "again")["rows"]
+    assert [row["runs"] for row in rows] == [["first", "second"], ["again"]]
+
+
 @pytest.mark.parametrize(("at", "loss"), [("last", 1.0), ("best", 1.0), ("1", 3.0), ("2", 2.0), ("9", None)])
 def test_the_value_of_a_step(root, at, loss):
     (row,) = compared(root, "slow-1", "--at", at, "--metrics", "loss")["rows"]

@@ -121,12 +121,19 @@ def compare(
 
 
 def grouped(runs: Sequence[Member], group: bool) -> list[list[Member]]:
-    """Runs by group hash, in the order of the first of each; one without a hash is alone."""
+    """Runs by group hash, in the order of the first of each.
+
+    A second run of one seed is no repetition (it must come to the same) and is alone, as is one without hashes.
+    """
     found: dict[str, list[Member]] = {}
+    seen: set[str] = set()
     for run in runs:
         hashes = read_or_empty(run.folder / "metadata.json").get("hashes")
-        known = hashes.get("group") if group and isinstance(hashes, dict) else None
-        found.setdefault(str(known or run.folder), []).append(run)
+        known = hashes if group and isinstance(hashes, dict) else {}
+        science = str(known.get("science"))
+        alone = "group" not in known or science in seen
+        seen.add(science)
+        found.setdefault(str(run.folder if alone else known["group"]), []).append(run)
     return list(found.values())
 
 
