@@ -137,6 +137,6 @@ def test_a_rerun_is_below_what_it_repeats(root):
         "                   -> [repeated as] dpo-1-repro-1",
     ]
     assert lines("dpo-1-repro-1", "--root", root) == [
-        "sft @500 -> *dpo-1-repro-1",
         "dpo-1 -> [repeated as] *dpo-1-repro-1",
+        "sft @500 -> *dpo-1-repro-1",
     ]
