@@ -7,6 +7,7 @@ import pytest
 
 from tests.cli.test_runs_verbs import ostinato
 from tests.experiment.making import start_run
+from tests.experiment.test_listing import made_run, write_rows
 
 BASE = {"slow": 1e-4, "fast": 3e-4}
 LOSSES = {"slow-1": 1.0, "slow-2": 2.0, "slow-3": 3.0, "fast-1": 0.5}
@@ -67,6 +68,14 @@ def test_every_run_alone_and_chosen_by_what_it_is(root):
     found = compared(root, "--where", "training.learning_rate=1e-4", "--no-group")
     assert [row["runs"] for row in found["rows"]] == [["slow-1"], ["slow-2"], ["slow-3"]]
     assert found["options"] == ["experiment.seed"]
+
+
+def test_a_second_run_of_a_seed_is_no_repetition(tmp_path):
+    """Seeds 1, 2, and 1 again: the last would make an interval narrower that it says nothing about."""
+    for name, seed in (("first", 1), ("second", 2), ("again", 1)):
+        start_run(tmp_path, f"experiment.seed={seed}", name=name).finish("completed")
+    rows = compared(tmp_path / "experiments", "first", "second", "again")["rows"]
+    assert [row["runs"] for row in rows] == [["first", "second"], ["again"]]
 
 
 @pytest.mark.parametrize(("at", "loss"), [("last", 1.0), ("best", 1.0), ("1", 3.0), ("2", 2.0), ("9", None)])
@@ -184,3 +193,17 @@ def test_damaged_and_old_runs_are_compared_as_far_as_they_go(root, tmp_path):
     found = compared(root, "slow-3", run.folder)
     assert found["rows"][1]["metrics"]["loss"] is None
     assert found["notes"] == ["odd is failed: its last values are not final"]
+
+
+def test_values_that_are_no_numbers_and_records_of_odd_types(tmp_path):
+    """A list or a text is no metric; a name may be of any letters; a run may be called like a row."""
+    a, b = made_run(tmp_path, "A", losses=[1.0, 2.0]), made_run(tmp_path, "b-1.x", losses=[3.0])
+    (a / "metadata.json").write_text('{"version": 1, "lineage": [1], "hashes": null}')
+    row = {"kind": "train", "step": 1, "é/λ": 1.5, "text": "hi", "list": [1], "loss": "inf"}
+    write_rows(b, [row, {**row, "step": 2}])
+    found = compared(tmp_path, "b-1.x", "A", "--assert", "b-1.x.é/λ < A.loss", "--assert", "b-1.x.loss > B.loss")
+    assert [answer["holds"] for answer in found["assertions"]] == [True, True]
+    assert [row["metrics"]["loss"]["mean"] for row in found["rows"]] == ["inf", 2.0]
+    assert [row["options"]["training.learning_rate"] for row in found["rows"]] == [[1e-5], [2e-5]]
+    done = ostinato("compare", "b-1.x", "--root", tmp_path, "--metrics", "text")
+    assert (done.returncode, "has a metric of this name" in done.stderr) == (2, True)

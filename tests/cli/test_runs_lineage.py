@@ -124,3 +124,19 @@ def test_no_lineage_and_no_such_run(tmp_path):
     assert lines("--root", tmp_path / "nowhere") == [f"no run in {tmp_path / 'nowhere'} began from another"]
     done = ostinato("lineage", "alnoe", "--root", tmp_path)
     assert (done.returncode, "Did you mean alone?" in done.stderr) == (2, True)
+
+
+def test_a_rerun_is_below_what_it_repeats(root):
+    """It began from the same parent, which it needs as well."""
+    folder = member(root, "dpo-1-repro-1", "sft", 500)
+    record = json.loads((folder / "metadata.json").read_text())
+    record["lineage"]["reproduces"] = {"run": "dpo-1", "id": "id-dpo-1"}
+    write_json(folder / "metadata.json", record, durable=False)
+    assert lines("dpo-1", "--root", root) == [
+        "sft @500 -> *dpo-1 @1000 -> grpo-2 (failed)",
+        "                   -> [repeated as] dpo-1-repro-1",
+    ]
+    assert lines("dpo-1-repro-1", "--root", root) == [
+        "dpo-1 -> [repeated as] *dpo-1-repro-1",
+        "sft @500 -> *dpo-1-repro-1",
+    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ from ostinato.experiment.selecting import config_leaves
 from ostinato.experiment.statistics import Interval, mean_interval
 
 NAMING = ("_hash_", "experiment.name", "experiment.output_root", "experiment.notes")  # options that say which run it is
+NOT_FINITE = ("nan", "inf", "-inf")  # as rows have them
 Value = Any
 
 
@@ -62,7 +62,7 @@ class Member:
 
 
 def _is_metric(name: str, value: Any) -> bool:
-    return name not in NOT_METRICS and (not isinstance(value, str) or not math.isnan(number(value)) or value == "nan")
+    return name not in NOT_METRICS and (isinstance(value, (int, float)) or value in NOT_FINITE)
 
 
 @dataclass
@@ -121,11 +121,19 @@ def compare(
 
 
 def grouped(runs: Sequence[Member], group: bool) -> list[list[Member]]:
-    """Runs by group hash, in the order of the first of each; one without a hash is alone."""
+    """Runs by group hash, in the order of the first of each.
+
+    A second run of one seed is no repetition (it must come to the same) and is alone, as is one without hashes.
+    """
     found: dict[str, list[Member]] = {}
+    seen: set[str] = set()
     for run in runs:
-        known = read_or_empty(run.folder / "metadata.json").get("hashes", {}).get("group") if group else None
-        found.setdefault(known or str(run.folder), []).append(run)
+        hashes = read_or_empty(run.folder / "metadata.json").get("hashes")
+        known = hashes if group and isinstance(hashes, dict) else {}
+        science = str(known.get("science"))
+        alone = "group" not in known or science in seen
+        seen.add(science)
+        found.setdefault(str(run.folder if alone else known["group"]), []).append(run)
     return list(found.values())
 
 

@@ -80,7 +80,8 @@ def read_lineage(root: Path) -> Lineage:
             nodes.setdefault(child, Node(child, child, "missing", None))
             problem = needed_problem(folder, step, None)
             edges.setdefault((ids[folder], child, step), Edge(ids[folder], child, step, "pin", problem))
-    return Lineage(nodes, list(edges.values()))
+    ranked = sorted(edges.values(), key=lambda edge: (edge.kind, edge.step or 0, nodes[edge.child].name))
+    return Lineage(nodes, ranked)
 
 
 def _from_child(child: str, lineage: Mapping[str, Any], nodes: Mapping[str, Node]) -> Iterator[tuple[Edge, str]]:

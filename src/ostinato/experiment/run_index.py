@@ -29,7 +29,8 @@ Stored = tuple[str, str]  # signature of the files read, JSON of what was made o
 
 def index_path() -> Path:
     """Where it lies: `$XDG_CACHE_HOME/ostinato/runs.sqlite`, `~/.cache/...` without that variable."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ostinato" / "runs.sqlite"
+    given = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(given if os.path.isabs(given) else os.devnull) / "ostinato" / "runs.sqlite"  # no home: never written
 
 
 @functools.cache

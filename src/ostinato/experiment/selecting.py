@@ -22,6 +22,7 @@ COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "<=": lambda a, b: a <= b,
     ">=": lambda a, b: a >= b,
 }
+POWER = re.compile(r"-?\d+e[+-]?\d+")  # 1e-05: a number to us, a text to YAML 1.1
 BEST = re.compile(r"best\((.+)\)")
 
 
@@ -89,7 +90,8 @@ def config_leaves(folder: Path) -> dict[str, Any]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return dict(leaves(yaml.load((folder / "config.yaml").read_text("utf-8"), loader)))
+        found = leaves(yaml.load((folder / "config.yaml").read_text("utf-8"), loader))
+        return {key: float(v) if isinstance(v, str) and POWER.fullmatch(v) else v for key, v in found}
     except (OSError, yaml.YAMLError):
         return {}
 
