@@ -146,9 +146,12 @@ def reproduce(request: Request, scratch: Path, say: Say) -> dict[str, Any]:
     """Reproduce a run and record the outcome in both; the report."""
     one = Reproduction(request, say)
     place = one.workplace(scratch)
-    one.rerun(place, scratch)
+    try:
+        one.rerun(place, scratch)
+    finally:  # an interrupted one says what it was, too
+        if (one.folder / "metadata.json").is_file():
+            adopt_record(one.run, one.folder, code=not request.current_code)
     report = judged(one, place)
-    adopt_record(one.run, one.folder, code=not request.current_code)
     for folder in (one.folder, one.run):
         try:
             write_json(folder / "provenance" / f"reproduction_{one.number}.json", report)
