@@ -105,6 +105,9 @@ def test_recorded_code_runs_whatever_became_of_the_project(project):
     report = reproduce(project, "--steps", "3")  # the ignored data is read from where it was
     assert (report["verdict"], report["steps"], report["evaluations"]) == ("BITWISE", 3, 1)
     assert read_json(project / "experiments/base-repro-1/status.json")["state"] == "preempted"
+    found = json.loads(ostinato(project, "runs", "diff", "base", "base-repro-1", "--json").stdout)
+    assert found["code"] == found["config"] == found["data"] == [] and found["first_difference"] is None
+    assert ostinato(project, "runs", "verify", "base-repro-1").returncode == 0
     report = reproduce(project, "--current-code", code=4)
     assert report["verdict"] == "DIVERGED"
     assert {"kind": "code", "cause": "code of project: my_lab/algorithms/scaled.py changed"} in report["causes"]

@@ -16,7 +16,7 @@ from ostinato.core.manifest import write_json
 from ostinato.experiment import differences as found
 from ostinato.experiment.drift import environment_drift, install_line, rerun_variables
 from ostinato.experiment.reading import read_or_empty, read_rows
-from ostinato.experiment.rerun_folder import begin_at_checkpoint, origin_of, rerun_name
+from ostinato.experiment.rerun_folder import adopt_record, begin_at_checkpoint, rerun_name
 from ostinato.experiment.row_differences import Tolerance, compare_rows, rows_of
 from ostinato.experiment.trash import put_aside
 from ostinato.experiment.workplace import Workplace, code_here, recorded_code
@@ -146,11 +146,12 @@ def reproduce(request: Request, scratch: Path, say: Say) -> dict[str, Any]:
     """Reproduce a run and record the outcome in both; the report."""
     one = Reproduction(request, say)
     place = one.workplace(scratch)
-    one.rerun(place, scratch)
+    try:
+        one.rerun(place, scratch)
+    finally:  # an interrupted one says what it was, too
+        if (one.folder / "metadata.json").is_file():
+            adopt_record(one.run, one.folder, code=not request.current_code)
     report = judged(one, place)
-    metadata = found.metadata_of(one.folder)
-    lineage = {**(metadata.get("lineage") or {}), "reproduces": origin_of(one.metadata)}
-    write_json(one.folder / "metadata.json", {**metadata, "lineage": lineage})
     for folder in (one.folder, one.run):
         try:
             write_json(folder / "provenance" / f"reproduction_{one.number}.json", report)

@@ -41,7 +41,7 @@ def judged(one: Reproduction, place: Workplace) -> dict[str, Any]:
     return {
         "version": 1,
         "created": utc_now(),
-        "original": origin_of(one.metadata),
+        "original": {**origin_of(one.metadata), "run": one.run.name},
         "rerun": {**origin_of(rerun), "folder": str(one.folder)},
         "verdict": verdict,
         "required": required,

@@ -87,7 +87,7 @@ class Rerun:
                 self.stop()
             if ended:
                 return
-            if time.monotonic() >= due:
+            if self.last_step and time.monotonic() >= due:
                 due = time.monotonic() + SAID_SECONDS
                 say(f"step {self.last_step}: {'parted' if parted else 'equal so far'}")
             time.sleep(POLL_SECONDS)

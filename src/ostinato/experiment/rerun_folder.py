@@ -74,6 +74,19 @@ def _fill(new: Path, run: Path, source: Path, manifest: dict[str, Any], name: st
     write_json(new / "status.json", {**status, "exit_code": None, "error": None})
 
 
+def adopt_record(run: Path, rerun: Path, *, code: bool) -> None:
+    """Say in a finished rerun what it reproduces. With `code`, what it ran is on record as in the original: the same
+    trees at their own places, not at those of the restored copy, which is gone."""
+    original, metadata = metadata_of(run), metadata_of(rerun)
+    metadata["lineage"] = {**(metadata.get("lineage") or {}), "reproduces": origin_of(original)}
+    if code:
+        metadata |= {"code": original["code"], "cwd": original["cwd"]}
+        for bundle in (run / "provenance" / "code").glob("*.bundle"):
+            if not (target := rerun / "provenance" / "code" / bundle.name).exists():
+                _link_or_copy(bundle, target)
+    write_json(rerun / "metadata.json", metadata)
+
+
 def origin_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """What `lineage.reproduces` of a rerun says."""
     return {"run": metadata.get("name"), "id": metadata.get("id")}
