@@ -13,10 +13,10 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 
 def environment(project):
-    """The project and this ostinato importable, two threads at most, no network through any proxy."""
+    """The project and this ostinato importable, one thread, no network through any proxy."""
     path = os.pathsep.join(map(str, [project / "src", SOURCE]))
     offline = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    return {**os.environ, **offline, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"}
+    return {**os.environ, **offline, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
 def run(project, *command, cwd=None):

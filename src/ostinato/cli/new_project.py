@@ -14,12 +14,12 @@ import click
 import yaml
 
 from ostinato.cli.checks.files import VAGUE
+from ostinato.cli.project_around import RECORD
 from ostinato.cli.template_files import ostinato_version, project_files, template, templates
 from ostinato.core.errors import UserError
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([._-][A-Za-z0-9]+)*\Z")
 FOLDERS = {"configs", "experiments", "notebooks", "scripts", "src", "tests", "tools"}  # of a project itself
-RECORD = ".ostinato-template.yaml"
 
 
 @click.command("project")
