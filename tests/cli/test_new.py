@@ -164,6 +164,15 @@ def test_a_component_lints_passes_its_test_and_trains(project, kind):
 
 
 @pytest.mark.slow
+def test_an_experiment_trains_and_its_test_passes(project):
+    """Without a template's example it stands on the quickstart; here only its first steps."""
+    new(project, "experiment", "third")
+    run(project, "pytest", "-q", "tests/test_third.py")
+    shorter = ["-o", "training.total_steps=2", "-o", "training.threads=1", "-o", "data.train.megabytes=0.5"]
+    assert "\ndone  " in run(project, "ostinato", "train", "configs/experiments/third.yaml", *shorter)
+
+
+@pytest.mark.slow
 def test_an_installed_project_is_found_by_its_entry_point(tmp_path):
     """A real `make setup` in an environment of its own; nothing is fetched."""
     new(tmp_path, "project", "own-lab", "--template", "research")

@@ -67,3 +67,5 @@ def test_its_example_trains(made):
     chosen, project = made
     said = run(project, "ostinato", "train", *chosen.example)
     assert said.count("\ndone  ") == len(chosen.example)
+    assert run(project, "ostinato", "runs", "verify", "--all").count("  intact") == len(chosen.example)
+    assert run(project, "ostinato", "lint").strip() == "Nothing to mend."

@@ -43,14 +43,14 @@ algorithm, reward, dataset, model = map(_command, REGISTRY)
 def experiment(name: str, base: Path | None) -> None:
     """Write the config of an experiment NAME and its test into the project around.
 
-    Left out, the base is the first config of the template's example.
+    Left out, the base is the first config of the template's example, else ostinato's quickstart.
     """
     check_name(name)
     project = project_around(Path.cwd())
     if base is not None and not base.is_file():
         raise UserError(f"--base: there is no file {base}. Name a config.")
     base = base or example(project)
-    path = "ostinato:algorithms/pretrain.yaml"
+    path = "ostinato:experiments/quickstart.yaml"
     if base is not None:
         path = Path(os.path.relpath(base.resolve(), project.root / "configs" / "experiments")).as_posix()
     make("experiment", project, {"component": re.sub(r"\W", "_", name).lower(), "title": name, "base": path})

@@ -6,13 +6,12 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
-
 from ostinato.core.registry import ALGORITHMS
 from ostinato.core.types import LossOutput, Mean
 from ostinato.data.batches import TokenBatch
 from ostinato.data.windows import Windows
 from ostinato.training.trainer import BaseTrainer, Parts
+from torch import Tensor
 
 
 def generalised_cross_entropy(log_probs: Tensor, q: float) -> Tensor:

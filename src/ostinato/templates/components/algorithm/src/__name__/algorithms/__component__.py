@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from ostinato.core.registry import ALGORITHMS
 from ostinato.core.types import LossOutput, Mean
 from ostinato.data.batches import TokenBatch
 from ostinato.data.conversations import Conversations
 from ostinato.training.trainer import BaseTrainer, Parts
+from torch import Tensor
 
 
 def {{component}}_loss(log_probs: Tensor, gamma: float) -> Tensor:

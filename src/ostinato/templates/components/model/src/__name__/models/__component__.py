@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from torch import Tensor, nn
-
 from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import MODELS
 from ostinato.models.head import TokenScores, token_scores, trained_indices
+from torch import Tensor, nn
 
 
 @MODELS.register("{{component}}")
