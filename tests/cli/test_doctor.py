@@ -113,6 +113,23 @@ def test_damage_that_shows(root, spoil, said):
     assert answer.remedy == f"ostinato runs verify good --root {root}"
 
 
+def test_records_of_strange_shapes_hide_nothing_of_other_runs(root, tmp_path):
+    """Each run is judged alone: newer formats, nulls and numbers where objects should be, unicode names."""
+    for name in ("newer", "none", "list"):
+        start_run(tmp_path, name=name).finish("completed")
+    newer = json.loads((root / "newer" / "metadata.json").read_text()) | {"version": 99}
+    (root / "newer" / "metadata.json").write_text(json.dumps(newer))
+    (root / "none" / "metadata.json").write_text('{"hashes": null}')
+    (root / "list" / "metadata.json").write_text('{"hashes": ["x"]}')
+    (root / "good" / "status.json").write_text("{")
+    os.rename(root / "good", root / "gut ü")
+    (only, other) = runs.damage(root)
+    assert only.text.startswith("gut ü: status.json cannot be read")
+    assert other.text.startswith("newer: metadata.json cannot be read") and "version 99" in other.text
+    (root / "newer" / "status.json").write_text(json.dumps({"version": 99}))
+    assert states(runs.claims(root)) == [("claims", "ok")]
+
+
 def test_half_a_run_is_not_overlooked(root):
     (root / "good" / "metadata.json").unlink()
     (root / "notes").mkdir()
@@ -229,6 +246,11 @@ def doctor(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "ostinato", "doctor", *map(str, arguments)], capture_output=True, text=True
     )
+
+
+def test_a_root_that_is_a_file(root):
+    done = doctor("--root", root / "good" / "config.yaml")
+    assert done.returncode == 2 and "is no folder" in done.stderr
 
 
 def test_the_verb_exits_1_on_a_problem_alone(root):

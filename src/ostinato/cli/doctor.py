@@ -11,6 +11,7 @@ import click
 from ostinato.cli.checks import disk, machine, runs
 from ostinato.cli.checks.answer import Answer
 from ostinato.cli.runs import JSON, ROOT, print_json
+from ostinato.core.errors import UserError
 
 Check = Callable[[], Iterator[Answer]]
 OF_THE_MACHINE: list[Check] = [
@@ -38,6 +39,8 @@ def examine(root: Path) -> Iterator[Answer]:
 @JSON
 def command(root: Path, as_json: bool) -> None:
     """Check python, torch, device, git, disk, clock, threads and the runs below --root. Exit code 1 on a problem."""
+    if root.exists() and not root.is_dir():
+        raise UserError(f"--root: {root} is no folder. Name the folder of the runs.")
     answers = []
     for answer in examine(root):
         answers.append(answer)

@@ -7,20 +7,29 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ostinato.core.errors import OstinatoError
 from ostinato.core.manifest import Damaged, NewerFormat, read_checkpoint
+from ostinato.experiment.claims import disk_now
 from ostinato.experiment.finding import run_folders
-from ostinato.experiment.reading import read_or_empty, state_of
+from ostinato.experiment.reading import read_json, state_of
 from ostinato.experiment.verify import CHECKPOINT, Problem, json_files
 
 LEFTOVERS_OF_A_RUN = ("checkpoints/.tmp-*", "checkpoints/.trash-*", "provenance/.segment-*", ".*.tmp", ".clock-*")
 LEFTOVERS_OF_A_ROOT = (".new-*", ".clock-*", ".doctor-*")
 LIVE = ("created", "running")
+MAY_LIVE = (*LIVE, "unknown")
 
 
 def visible_problems(folder: Path) -> list[Problem]:
     """[{path, problem}] of a run: its JSON files, the config's hash as written, checkpoints' manifests and sizes."""
-    parts = (json_files, _config, _checkpoints)
-    return [{"path": path, "problem": problem} for part in parts for path, problem in part(folder)]
+    found: list[Problem] = []
+    try:
+        for part in (json_files, _config, _checkpoints):
+            for path, problem in part(folder):
+                found.append({"path": path, "problem": problem})
+    except OstinatoError as error:  # a newer format: the file was named before it was needed
+        found = found or [{"path": ".", "problem": str(error)}]
+    return found
 
 
 def _config(folder: Path) -> Iterator[tuple[str, str]]:
@@ -33,7 +42,11 @@ def _config(folder: Path) -> Iterator[tuple[str, str]]:
     except (OSError, ValueError) as error:
         yield "config.yaml", f"cannot be read: {error}"
         return
-    recorded = read_or_empty(folder / "metadata.json").get("hashes", {}).get("full")
+    try:
+        hashes = read_json(folder / "metadata.json").get("hashes")
+    except (OSError, ValueError, OstinatoError):
+        return  # said already, of that file
+    recorded = hashes.get("full") if isinstance(hashes, dict) else None
     if recorded is not None and own != recorded:
         yield "config.yaml", f"its own first line says {own}, but metadata.json says {recorded}"
 
@@ -70,15 +83,13 @@ def leftovers(root: Path, states: dict[str, str], older_than_seconds: float) -> 
     """Temporary files and folders that no living run can be at, as old as said by the disk's own newest time."""
     found = [path for pattern in LEFTOVERS_OF_A_ROOT for path in root.glob(pattern)]
     for name, state in states.items():
-        if state not in LIVE:
+        if state not in MAY_LIVE:
             found += [path for pattern in LEFTOVERS_OF_A_RUN for path in (root / name).glob(pattern)]
     return aged(found, root, older_than_seconds)
 
 
 def aged(paths: list[Path], folder: Path, seconds: float) -> list[Path]:
     """Those last written so many seconds ago or more, sorted; the present is that of the folder's disk."""
-    from ostinato.experiment.claims import disk_now
-
     now = disk_now(folder) if paths else 0.0
     kept = []
     for path in sorted(paths):
@@ -90,5 +101,11 @@ def aged(paths: list[Path], folder: Path, seconds: float) -> list[Path]:
 
 
 def states_of(root: Path) -> dict[str, str]:
-    """The state of every run below a root, by name."""
-    return {folder.name: state_of(folder, clock_folder=root) for folder in run_folders(root)}
+    """The state of every run below a root, by name; `unknown` of one that a newer ostinato wrote."""
+    states = {}
+    for folder in run_folders(root):
+        try:
+            states[folder.name] = state_of(folder, clock_folder=root)
+        except OstinatoError:
+            states[folder.name] = "unknown"
+    return states

@@ -167,7 +167,7 @@ def _wrong(environ: Mapping[str, str]) -> Iterator[Answer]:
         yield Answer("variables", "warning", "NVIDIA_TF32_OVERRIDE overrules numerics", "unset NVIDIA_TF32_OVERRIDE")
     if environ.get("CUDA_LAUNCH_BLOCKING", "0") != "0":
         yield Answer("variables", "warning", "CUDA_LAUNCH_BLOCKING slows a GPU down", "unset CUDA_LAUNCH_BLOCKING")
-    if int(environ.get("WORLD_SIZE") or 1) > 1 and "TORCHELASTIC_RUN_ID" not in environ:
+    if environ.get("WORLD_SIZE", "1") not in ("", "1") and "TORCHELASTIC_RUN_ID" not in environ:
         text = f"WORLD_SIZE={environ['WORLD_SIZE']} outside a launcher: training would wait for the others"
         yield Answer("variables", "warning", text, "unset RANK LOCAL_RANK WORLD_SIZE, unless a launcher set them.")
 

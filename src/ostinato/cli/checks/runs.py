@@ -22,7 +22,8 @@ def claims(root: Path) -> Iterator[Answer]:
     live = sum(state in soundness.LIVE for state in states.values())
     if lost:
         again = f" -o experiment.output_root={shlex.quote(str(root))}" if str(root) != "experiments" else ""
-        remedy = f"ostinato train --resume --name {lost[0]}{again}, or: ostinato runs rm {lost[0]} --root {root}"
+        name, place = shlex.quote(lost[0]), shlex.quote(str(root))
+        remedy = f"ostinato train --resume --name {name}{again}, or: ostinato runs rm {name} --root {place}"
         yield Answer("claims", "warning", f"{listed(lost)}: running by their records, but nobody does", remedy)
     else:
         yield Answer("claims", "ok", f"{len(states)} runs in {root}, {live} running")
@@ -52,12 +53,12 @@ def damage(root: Path) -> Iterator[Answer]:
             damaged += 1
             told = "; ".join(f"{one['path']} {one['problem']}" for one in problems[:SHOWN])
             more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-            remedy = f"ostinato runs verify {folder.name} --root {root}"
+            remedy = f"ostinato runs verify {shlex.quote(folder.name)} --root {shlex.quote(str(root))}"
             yield Answer("damage", "problem", f"{folder.name}: {told}{more}", remedy)
     for folder in soundness.half_runs(root):
         damaged += 1
         text = f"{folder.name}: a run without metadata.json or provenance/, which no verb sees"
-        yield Answer("damage", "problem", text, f"Restore it from a copy, or remove {folder}.")
+        yield Answer("damage", "problem", text, f"Restore it from a copy, or remove {shlex.quote(str(folder))}.")
     if not damaged:
         yield Answer("damage", "ok", "none that shows without reading every byte (that: ostinato runs verify --all)")
 
