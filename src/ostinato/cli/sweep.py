@@ -58,7 +58,8 @@ def command(file: Path, jobs: int, slurm: bool, dry_run: bool, retries: int, as_
         if slurm:
             from ostinato.cli.sweep_slurm import submit
 
-            return submit(folder, plan.queue, jobs, say)
+            submitted = submit(folder, plan.queue, jobs, say)
+            return print_json(submitted) if as_json else None
         stop = StopFlag().install()
         Jobs(folder, jobs, stop).run(plan.following, plan.ended)
     finally:
@@ -85,8 +86,8 @@ def show_plan(folder: SweepFolder, points: list[Parameters], as_json: bool) -> N
 
     known = {trial.name: trial for trial in reversed(read_trials(folder.path / "trials.jsonl"))}
     trials, number = list(known.values()), len(known)
-    children = [] if folder.sweep.method == "optuna" else unique(points, folder.resolve(points))
-    for point, child in children:
+    children = unique(points, folder.resolve(points))
+    for point, child in children if folder.sweep.method != "optuna" else ():
         if child["name"] not in known:
             trials.append(Trial(number, child["name"], child["science"], point))
             number += 1

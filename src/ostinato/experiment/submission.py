@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ostinato.core.errors import UserError
-from ostinato.experiment.git import has_git
+from ostinato.core.errors import RefusedError, UserError
+from ostinato.experiment.git import GitFailed, has_git, split_nul
 from ostinato.experiment.provenance import INSTALLED, Capture, code_roots, keep_bundle, link_or_copy, module_folder
 from ostinato.experiment.reading import read_json
-from ostinato.experiment.restore import restore
-from ostinato.experiment.snapshot import take
+from ostinato.experiment.restore import bundle_of, restore
+from ostinato.experiment.snapshot import open_bundle, take, write_tree
 
 RECORD = "submission.json"
 NOT_LINKED = (".git", "__pycache__")
@@ -47,6 +48,26 @@ def restore_code(folder: Path, submission: Mapping[str, Any]) -> None:
             target = folder / record["folder"]
             restore(folder, record, target)
             link_the_rest(Path(record["root"]), target)
+
+
+def check_restored(folder: Path, submission: Mapping[str, Any]) -> None:
+    """Raise RefusedError if the restored code is no longer that of the submission, as its hashes tell."""
+    for record in submission["code"]:
+        if "tree" not in record:
+            continue
+        target, tree = folder / record["folder"], record["tree"]
+        with tempfile.TemporaryDirectory(prefix="ostinato-proof-") as scratch:
+            try:
+                repository = open_bundle(bundle_of(folder, record), tree, Path(scratch) / "git")
+                lines = split_nul(repository.git("ls-tree", "-r", "-z", "--full-tree", tree))
+                paths = [line.partition(b"\t")[2] for line in lines]
+                problem = None if write_tree(target, paths, repository, Path(scratch)) == tree else "a file was changed"
+            except (GitFailed, OSError) as error:
+                problem = str(error)
+        if problem:
+            raise RefusedError(
+                f"{target} is not the code that was submitted: {problem}. Submit under another file name."
+            )
 
 
 def link_the_rest(original: Path, restored: Path) -> None:

@@ -20,7 +20,7 @@ from ostinato.experiment.naming import check_name
 from ostinato.experiment.reading import read_json
 from ostinato.experiment.search_space import Parameters
 from ostinato.experiment.status import utc_now
-from ostinato.experiment.submission import RECORD, Place, capture_code, restore_code
+from ostinato.experiment.submission import RECORD, Place, capture_code, check_restored, restore_code
 from ostinato.experiment.sweep_file import SweepFile
 from ostinato.experiment.trials import Trial, Trials
 
@@ -61,7 +61,9 @@ class SweepFolder:
                     raise UserError(f"{error.filename or path}: the sweep cannot be made here: {error}.") from error
             finally:
                 shutil.rmtree(new, ignore_errors=True)
-        return cls(path, sweep, read_submission(path))
+        submission = read_submission(path)
+        check_restored(path, submission)
+        return cls(path, sweep, submission)
 
     def keep_file(self) -> None:
         """The file as asked for now; one that differs from the last is kept beside it as NAME.1, NAME.2, ..."""
@@ -87,7 +89,7 @@ class SweepFolder:
             answer = Path(scratch) / "answer.json"
             done = subprocess.run(
                 [sys.executable, "-m", "ostinato.experiment.sweep_resolve", str(answer)],
-                input=json.dumps(request), text=True, capture_output=True, cwd=self.place.cwd,
+                input=json.dumps(request), text=True, capture_output=True, cwd=self.place.cwd, start_new_session=True,
                 env=self.place.environ(),
             )  # fmt: skip
             if done.returncode != 0:
