@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +51,12 @@ def command(file: Path, jobs: int, slurm: bool, dry_run: bool, retries: int, as_
     folder = SweepFolder.open(sweep)
     trials = folder.trials()
     try:
-        children = folder.resolve(points)
+        try:
+            children = folder.resolve(points)
+        except OstinatoError:
+            if not trials.all:  # nothing was ever run: the next start is the first
+                shutil.rmtree(folder.path)
+            raise
         folder.keep_file()
         plan = Plan(folder, trials, retries, say)
         plan.begin(points, children)

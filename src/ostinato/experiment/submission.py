@@ -23,7 +23,7 @@ NOT_LINKED = (".git", "__pycache__")
 def capture_code(folder: Path, plugins: Sequence[str], output_root: Path) -> dict[str, Any]:
     """Capture all code that a run from here would import, into `folder`, a sweep's.
 
-    Returns {cwd, plugins, code}: code is as in `metadata.json`, with `folder`, where it is restored.
+    Returns {cwd, project, plugins, code}: code is as in `metadata.json`, with `folder`, where it is restored.
     """
     if not has_git():
         raise UserError("a sweep keeps its code with the git command, which is not there. Install git.")
@@ -38,7 +38,13 @@ def capture_code(folder: Path, plugins: Sequence[str], output_root: Path) -> dic
         finally:
             snapshot.discard()
         records.append({**snapshot.record, "folder": f"code/{number}-{role.rpartition(':')[2]}"})
-    return {"cwd": str(Path.cwd()), "plugins": list(plugins), "code": records}
+    return {"cwd": str(Path.cwd()), "project": project_root(), "plugins": list(plugins), "code": records}
+
+
+def project_root() -> str | None:
+    """The project that the working directory is in."""
+    root = code_roots(())[0][1]
+    return str(root) if root else None
 
 
 def restore_code(folder: Path, submission: Mapping[str, Any]) -> None:
@@ -87,6 +93,7 @@ class Place:
 
     def __init__(self, folder: Path, submission: Mapping[str, Any]) -> None:
         self.submitted_from = Path(submission["cwd"])
+        self.project: str | None = submission["project"]
         self._restored = [
             (Path(record["root"]), folder.absolute() / record["folder"])
             for record in submission["code"]

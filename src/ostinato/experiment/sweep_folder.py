@@ -20,7 +20,7 @@ from ostinato.experiment.naming import check_name
 from ostinato.experiment.reading import read_json
 from ostinato.experiment.search_space import Parameters
 from ostinato.experiment.status import utc_now
-from ostinato.experiment.submission import RECORD, Place, capture_code, check_restored, restore_code
+from ostinato.experiment.submission import RECORD, Place, capture_code, check_restored, project_root, restore_code
 from ostinato.experiment.sweep_file import SweepFile
 from ostinato.experiment.trials import Trial, Trials
 
@@ -38,7 +38,7 @@ class SweepFolder:
         path, plugins = find(sweep)
         if path.exists():
             return cls(path, sweep, read_submission(path))
-        return cls(path, sweep, {"cwd": str(Path.cwd()), "plugins": plugins, "code": []})
+        return cls(path, sweep, {"cwd": str(Path.cwd()), "project": project_root(), "plugins": plugins, "code": []})
 
     @classmethod
     def open(cls, sweep: SweepFile) -> SweepFolder:
@@ -84,7 +84,9 @@ class SweepFolder:
         mistakes."""
         root = f"experiment.output_root={self.root}"
         children = [[f"{key}={text}" for key, text in point.items()] + [root] for point in points]
-        request = {"config": self.sweep.config, "submitted_from": str(self.place.submitted_from), "children": children}
+        place, sweep = self.place, self.sweep
+        where = {"submitted_from": str(place.submitted_from), "project": place.project}
+        request = {"config": sweep.config, **where, "children": children}
         with tempfile.TemporaryDirectory(prefix="ostinato-sweep-") as scratch:
             answer = Path(scratch) / "answer.json"
             done = subprocess.run(
