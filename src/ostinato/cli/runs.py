@@ -21,6 +21,8 @@ JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document o
 # verb: (module with a click command called `command`, one line of help)
 FURTHER: dict[str, tuple[str, str]] = {
     "export": ("ostinato.cli.runs_export", "send a run's rows to tensorboard, wandb or mlflow, afterwards"),
+    "diff": ("ostinato.cli.runs_diff", "what two runs do not share, and where their rows part"),
+    "reproduce": ("ostinato.cli.runs_reproduce", "run a run again, and say whether it came out the same"),
     "restore-code": ("ostinato.cli.runs_restore_code", "write a run's code into a folder, proved by its tree id"),
 }
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ostinato.core.annotations import ANY
 from ostinato.core.convert import convert
 from ostinato.core.mistakes import Mistakes
 from ostinato.core.nodes import Map, Node, Scalar, Sequence
+from ostinato.core.reader import Source, read_text
 from ostinato.core.scalars import write_key, write_scalar
 from ostinato.core.variables import uses_variable
 
@@ -49,6 +51,19 @@ def flow(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{write_key(key)}: {flow(item)}" for key, item in value.items()) + "}"
     return "[" + ", ".join(map(flow, value)) + "]" if isinstance(value, list) else write_scalar(value)
+
+
+def read_frozen(path: Path) -> dict[str, Any]:
+    """The plain values of a frozen file, without any of its components; ConfigError if it is not what was frozen."""
+    mistakes = Mistakes()
+    root = read_text(path.read_text("utf-8"), Source(str(path)), mistakes)
+    mistakes.raise_any()
+    if not isinstance(root, Map) or "_hash_" not in root.special:
+        mistakes.add(Source(str(path)).place(), "_hash_", "missing: this is no frozen config.")
+    else:
+        prove(root, mistakes)
+    mistakes.raise_any()
+    return _unescaped(convert(root, ANY, "", lambda *_: None))  # type: ignore[arg-type]  # a proved root is a map
 
 
 def prove(root: Map, mistakes: Mistakes) -> None:

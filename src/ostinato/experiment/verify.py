@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ostinato.core.config import load_config
 from ostinato.core.errors import OstinatoError
+from ostinato.core.frozen import read_frozen, sha256
 from ostinato.core.manifest import Damaged, NewerFormat, hash_bytes, read_checkpoint, verify_files
 from ostinato.experiment.claims import SEGMENT_NAME, newest_segment
 from ostinato.experiment.git import has_git
@@ -53,15 +53,13 @@ def _json_file(folder: Path, name: str) -> Iterator[tuple[str, str]]:
 
 def _config(folder: Path) -> Iterator[tuple[str, str]]:
     try:
-        config = load_config(folder / "config.yaml")
+        full_hash = sha256(read_frozen(folder / "config.yaml"))  # its components may be elsewhere by now
     except (OSError, ValueError, OstinatoError) as error:
         yield "config.yaml", f"cannot be loaded: {error}"
         return
     recorded = read_or_empty(folder / "metadata.json").get("hashes", {}).get("full")
-    own = (folder / "config.yaml").read_text("utf-8").partition("\n")[0].removeprefix("_hash_: ")
-    for what, stored in (("its own first line", own), ("metadata.json", recorded)):
-        if stored != config.full_hash:
-            yield "config.yaml", f"has hash {config.full_hash}, but {what} says {stored}"
+    if recorded != full_hash:
+        yield "config.yaml", f"has hash {full_hash}, but metadata.json says {recorded}"
 
 
 def _metrics(folder: Path) -> Iterator[tuple[str, str]]:
