@@ -131,6 +131,7 @@ class SubmittedCode(Capture):
         submission = read_json(folder / RECORD)
         self._sweep, self._submitted = folder, submission["code"]
         self.sweep = {"name": folder.name.removesuffix(".sweep"), "id": submission["id"]}
+        self.submitted_from = submission["cwd"]
         super().__init__((), folder.parent)
 
     def _take(self) -> None:
