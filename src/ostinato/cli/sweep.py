@@ -88,9 +88,9 @@ def show_plan(folder: SweepFolder, points: list[Parameters], as_json: bool) -> N
     """What would run: each run's name, parameters and state. Nothing is written."""
     from ostinato.cli.sweep_plan import unique
     from ostinato.cli.sweep_table import document, table
-    from ostinato.experiment.trials import Trial, read_trials
+    from ostinato.experiment.trials import Trial, first_of_each, read_trials
 
-    known = {trial.name: trial for trial in reversed(read_trials(folder.path / "trials.jsonl"))}
+    known = first_of_each(read_trials(folder.path / "trials.jsonl"))
     trials, number = list(known.values()), len(known)
     children = unique(points, folder.resolve(points))
     for point, child in children if folder.sweep.method != "optuna" else ():

@@ -120,7 +120,13 @@ class SweepFolder:
 
 def find(sweep: SweepFile) -> tuple[Path, tuple[str, ...]]:
     """`<root>/<file name>.sweep`, absolute, and the config's plugins; UserError if children could not be called so."""
-    check_name(f"{sweep.name}-12345678")
+    try:
+        check_name(f"{sweep.name}-12345678")
+    except UserError:
+        raise UserError(
+            f"{sweep.path}: its runs would be called {sweep.name}-..., which is no name for a run. Rename the file: "
+            "letters, digits, . _ -, at most 90, beginning with a letter or digit."
+        ) from None
     usual = Path("experiments", f"{sweep.name}.sweep").absolute()
     try:
         config = load_config(sweep.config)

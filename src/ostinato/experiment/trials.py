@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class Trials:
     @property
     def by_name(self) -> dict[str, Trial]:
         """The first trial of each run."""
-        return {trial.name: trial for trial in reversed(self.all)}
+        return first_of_each(self.all)
 
     def add(self, name: str, science: str, parameters: Parameters) -> Trial:
         """A new trial, with the next number."""
@@ -79,6 +79,14 @@ class Trials:
     def close(self) -> None:
         """Let others run the sweep."""
         os.close(self._descriptor)
+
+
+def first_of_each(trials: Iterable[Trial]) -> dict[str, Trial]:
+    """Run name -> its first trial, in their order."""
+    found: dict[str, Trial] = {}
+    for trial in trials:
+        found.setdefault(trial.name, trial)
+    return found
 
 
 def read_trials(path: Path) -> list[Trial]:
