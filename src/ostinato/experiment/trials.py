@@ -41,8 +41,6 @@ class Trials:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.all: list[Trial] = []
-        self.torn = cut_torn_line(path)
         self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,8 +49,8 @@ class Trials:
             raise UserError(f"{path.parent} is being run by another process. Wait for it, or stop it.") from None
         except OSError:
             pass  # a disk without locks; runs have claims of their own
-        for trial in read_trials(path):
-            self.all.append(trial)
+        cut_torn_line(path)
+        self.all = read_trials(path)
 
     @property
     def by_name(self) -> dict[str, Trial]:
