@@ -48,6 +48,16 @@ class Jobs:
 
     def run(self, following: Callable[[], Trial | None], ended: Callable[[Trial, int], None]) -> None:
         """Start what `following` gives (null: nothing now) until it gives nothing and all have ended."""
+        try:
+            self._run(following, ended)
+        except BaseException:  # no child is left behind
+            self.signal(signal.SIGTERM)
+            for child in self.running:
+                if child.process is not None:
+                    child.process.wait()
+            raise
+
+    def _run(self, following: Callable[[], Trial | None], ended: Callable[[Trial, int], None]) -> None:
         passed_on = 0
         while True:
             while len(self.running) < self.jobs and not self.stop.number and (trial := following()) is not None:
