@@ -138,7 +138,11 @@ def test_children_run_the_code_of_the_submission(project: Path) -> None:
     numbers = {trial["parameters"]["experiment.seed"]: trial["trial"] for trial in found}
     assert numbers == {"1": 0, "2": 1, "3": 2, "4": 3, "5": 4}
     assert [segments(project, trial["name"]) for trial in found] == [1] * 5
-    assert (project / "experiments" / "lr.sweep" / "lr.yaml.1").exists()
+    folder = project / "experiments" / "lr.sweep"
+    assert (folder / "lr.yaml.1").exists()
+    (folder / "code" / "0-project" / "my_lab.py").write_text("edited")
+    _, err = sweep(project, code=3)
+    assert "is not the code that was submitted: a file was changed" in err
 
 
 @pytest.mark.slow
@@ -234,5 +238,6 @@ def test_a_path_outside_the_code_is_a_mistake(project: Path) -> None:
     (project.parent / "outside" / "1.txt").write_text("to be or not to be " * 9)
     write_sweep(project, "{data.train.path: [../outside]}")
     _, err = sweep(project, code=2)
-    assert f"data.train.path: ../outside lies outside the code, which is run from a copy. Write {project.parent}" in err
-    assert not (project / "experiments" / "lr.sweep" / "trials.jsonl").exists()
+    assert "data.train.path: ../outside lies outside the project, whose code is run from a copy." in err
+    assert f"Write {project.parent / 'outside'}." in err
+    assert not (project / "experiments").exists()

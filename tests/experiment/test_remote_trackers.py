@@ -98,8 +98,9 @@ def same(found: Values, wanted: Values) -> bool:
     return {k: sorted(map(repr, v)) for k, v in found.items()} == {k: sorted(map(repr, v)) for k, v in wanted.items()}
 
 
-def test_wandb_holds_every_number_and_a_resume_is_the_same_run(tmp_path: Path) -> None:
+def test_wandb_holds_every_number_and_a_resume_is_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb", reason="wandb is not installed: pip install 'ostinato[wandb]'")
+    monkeypatch.setattr(sys, "argv", ["train", "--api-key=PLANTED"])
     folder = two_segments(tmp_path, "{wandb: {mode: offline, project: tests}}")
     first, second = remotes(folder, "wandb")
     assert first == second
@@ -112,6 +113,9 @@ def test_wandb_holds_every_number_and_a_resume_is_the_same_run(tmp_path: Path) -
         if record.WhichOneof("record_type") == "run"
     ]
     assert config["training.total_steps"] == 10
+    files = [file for file in (folder / "logs").rglob("*") if file.is_file()]
+    assert len(files) > 5
+    assert not [file for file in files if b"PLANTED" in file.read_bytes()]  # no command line with its secrets
 
 
 def test_mlflow_holds_every_number_and_a_resume_is_the_same_run(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from typing import NoReturn
 
 import click
 
@@ -35,16 +37,26 @@ def cli() -> None:
     """ML experiments that repeat exactly."""
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> NoReturn:
     """The command line: a user's mistake is a message and an exit code; a bug is a traceback."""
+    code = exit_code_of(arguments)
+    if any(thread.name.startswith("ostinato-tracker-") for thread in threading.enumerate()):
+        sys.stdout.flush()  # a tracker that hangs was given up; its library must not hold the end up either
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def exit_code_of(arguments: list[str] | None) -> int:
+    """Run a verb; what it raises for the user is printed."""
     try:
-        sys.exit(cli.main(arguments, prog_name="ostinato", standalone_mode=False) or 0)
+        return cli.main(arguments, prog_name="ostinato", standalone_mode=False) or 0
     except click.exceptions.Abort:
-        sys.exit(130)
+        return 130
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        return 2
     except OstinatoError as error:
         if error.exit_code not in (2, 75) or os.environ.get("RANK", "0") == "0":  # what all ranks find, one says
             click.echo(str(error), err=True)
-        sys.exit(error.exit_code)
+        return error.exit_code

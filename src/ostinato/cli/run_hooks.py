@@ -75,7 +75,9 @@ def facts_at_birth(built: Built, capture: Capture | None) -> dict[str, Any]:
         for name, s in data.train.items()
     ]
     sweep = capture.sweep if capture else None
+    where = {"cwd": capture.submitted_from} if capture and capture.submitted_from else {}
     return {
+        **where,
         "numerics": built.tier,
         "data": {"plan": data.fingerprint, "identity": data.identity, "sources": sources},
         "tokenizer": data.tokenizer and {"fingerprint": data.tokenizer.fingerprint},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +51,12 @@ def command(file: Path, jobs: int, slurm: bool, dry_run: bool, retries: int, as_
     folder = SweepFolder.open(sweep)
     trials = folder.trials()
     try:
-        children = folder.resolve(points)
+        try:
+            children = folder.resolve(points)
+        except OstinatoError:
+            if not trials.all:  # nothing was ever run: the next start is the first
+                shutil.rmtree(folder.path)
+            raise
         folder.keep_file()
         plan = Plan(folder, trials, retries, say)
         plan.begin(points, children)
@@ -58,7 +64,8 @@ def command(file: Path, jobs: int, slurm: bool, dry_run: bool, retries: int, as_
         if slurm:
             from ostinato.cli.sweep_slurm import submit
 
-            return submit(folder, plan.queue, jobs, say)
+            submitted = submit(folder, plan.queue, jobs, say)
+            return print_json(submitted) if as_json else None
         stop = StopFlag().install()
         Jobs(folder, jobs, stop).run(plan.following, plan.ended)
     finally:
@@ -81,12 +88,12 @@ def show_plan(folder: SweepFolder, points: list[Parameters], as_json: bool) -> N
     """What would run: each run's name, parameters and state. Nothing is written."""
     from ostinato.cli.sweep_plan import unique
     from ostinato.cli.sweep_table import document, table
-    from ostinato.experiment.trials import Trial, read_trials
+    from ostinato.experiment.trials import Trial, first_of_each, read_trials
 
-    known = {trial.name: trial for trial in reversed(read_trials(folder.path / "trials.jsonl"))}
+    known = first_of_each(read_trials(folder.path / "trials.jsonl"))
     trials, number = list(known.values()), len(known)
-    children = [] if folder.sweep.method == "optuna" else unique(points, folder.resolve(points))
-    for point, child in children:
+    children = unique(points, folder.resolve(points))
+    for point, child in children if folder.sweep.method != "optuna" else ():
         if child["name"] not in known:
             trials.append(Trial(number, child["name"], child["science"], point))
             number += 1

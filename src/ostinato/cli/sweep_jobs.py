@@ -28,6 +28,7 @@ class Child:
     trial: Trial
     folder: Path
     process: subprocess.Popen[bytes] | None
+    slot: int
 
     def exit_code(self) -> int | None:
         """Null while it lasts; of a process that is not ours, what its run's state means."""
@@ -38,7 +39,7 @@ class Child:
 
 
 class Jobs:
-    """`jobs` children at a time, the cores shared out among them."""
+    """`jobs` children at a time, cores and named devices shared out among them."""
 
     def __init__(self, folder: SweepFolder, jobs: int, stop: StopFlag) -> None:
         self.folder, self.jobs, self.stop = folder, jobs, stop
@@ -47,6 +48,16 @@ class Jobs:
 
     def run(self, following: Callable[[], Trial | None], ended: Callable[[Trial, int], None]) -> None:
         """Start what `following` gives (null: nothing now) until it gives nothing and all have ended."""
+        try:
+            self._run(following, ended)
+        except BaseException:  # no child is left behind
+            self.signal(signal.SIGTERM)
+            for child in self.running:
+                if child.process is not None:
+                    child.process.wait()
+            raise
+
+    def _run(self, following: Callable[[], Trial | None], ended: Callable[[Trial, int], None]) -> None:
         passed_on = 0
         while True:
             while len(self.running) < self.jobs and not self.stop.number and (trial := following()) is not None:
@@ -66,16 +77,17 @@ class Jobs:
     def start(self, trial: Trial) -> Child:
         """A child's process, with its output in `logs/`; none if the run is alive already."""
         run = self.folder.root / trial.name
+        slot = min(set(range(self.jobs)) - {child.slot for child in self.running})
         if run.exists() and state_of(run) in ALIVE:
-            return Child(trial, run, None)
+            return Child(trial, run, None, slot)
         with (self.folder.path / "logs" / f"{trial.name}.log").open("ab") as log:
             process = subprocess.Popen(
-                self.folder.command(trial), cwd=self.folder.place.cwd, env=self.environ,
+                self.folder.command(trial), cwd=self.folder.place.cwd, env=self.environ | device_of(slot),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,  # a Ctrl-C reaches it once, through us
                 preexec_fn=stop_with_parent,
             )  # fmt: skip
-        return Child(trial, run, process)
+        return Child(trial, run, process, slot)
 
     def signal(self, number: int) -> None:
         """Pass a signal on to all children of ours."""
@@ -89,6 +101,12 @@ def stop_with_parent() -> None:
     """Have the system ask this process to save and stop when its parent is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def device_of(slot: int) -> dict[str, str]:
+    """Of several devices named in CUDA_VISIBLE_DEVICES, the one of a job's slot."""
+    devices = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
+    return {"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} if len(devices) > 1 else {}
 
 
 def threads_of(jobs: int) -> dict[str, str]:

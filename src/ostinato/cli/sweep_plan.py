@@ -27,8 +27,10 @@ def points_of(sweep: SweepFile) -> list[Parameters]:
 
 def unique(points: Sequence[Parameters], children: Sequence[dict[str, Any]]) -> list[tuple[Parameters, dict[str, Any]]]:
     """Points with their children, equal children once."""
-    pairs = {child["name"]: (point, child) for point, child in reversed(list(zip(points, children, strict=True)))}
-    return list(reversed(pairs.values()))
+    pairs: dict[str, tuple[Parameters, dict[str, Any]]] = {}
+    for point, child in zip(points, children, strict=True):
+        pairs.setdefault(child["name"], (point, child))
+    return list(pairs.values())
 
 
 class Plan:

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ostinato.core.errors import OstinatoError
 from ostinato.experiment.sweep_folder import SweepFolder
@@ -39,18 +40,23 @@ def script(folder: SweepFolder, queue: Sequence[Trial], jobs: int) -> str:
     ])  # fmt: skip
 
 
-def submit(folder: SweepFolder, queue: Sequence[Trial], jobs: int, say: Callable[[str], None]) -> None:
-    """Write the script for what is left to run, and hand it to sbatch where there is one."""
-    if not queue:
-        return say("nothing is left to run")
+def submit(folder: SweepFolder, queue: Sequence[Trial], jobs: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Write the script for what is left to run, and hand it to sbatch where there is one.
+
+    Returns {script, runs, answer}: answer is sbatch's, null if it was not called.
+    """
     file = folder.path / "array.sbatch"
+    if not queue:
+        say("nothing is left to run")
+        return {"script": None, "runs": [], "answer": None}
     file.write_text(script(folder, queue, jobs), "utf-8")
     os.chmod(file, 0o755)
+    found = {"script": str(file), "runs": [trial.name for trial in queue], "answer": None}
     if shutil.which("sbatch") is None:
-        return say(
-            f"written: {file}\nThere is no sbatch here. Submit it where there is: sbatch {shlex.quote(str(file))}"
-        )
+        say(f"written: {file}\nThere is no sbatch here. Submit it where there is: sbatch {shlex.quote(str(file))}")
+        return found
     done = subprocess.run(["sbatch", str(file)], capture_output=True, text=True)
     if done.returncode != 0:
         raise OstinatoError(f"sbatch {file}: {done.stderr.strip() or f'exit code {done.returncode}'}")
     say(f"{done.stdout.strip()}\nStart the sweep again (without --slurm) for the table, or with it for what is left.")
+    return {**found, "answer": done.stdout.strip()}

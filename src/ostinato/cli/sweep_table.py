@@ -9,12 +9,11 @@ from typing import Any
 
 from ostinato.cli.runs_text import value_text
 from ostinato.experiment.sweep_file import SweepFile
-from ostinato.experiment.trials import Trial, best_first
+from ostinato.experiment.trials import Trial, best_first, first_of_each
 
 
 def document(sweep: SweepFile, folder: Path, trials: Sequence[Trial]) -> dict[str, Any]:
     """What `--json` prints: one entry per run, best first."""
-    runs = {trial.name: trial for trial in reversed(trials)}
     return {
         "sweep": sweep.name,
         "folder": str(folder),
@@ -29,7 +28,7 @@ def document(sweep: SweepFile, folder: Path, trials: Sequence[Trial]) -> dict[st
                 "state": trial.state(folder.parent),
                 "failures": trial.failures,
             }
-            for trial in best_first(list(reversed(runs.values())), sweep.mode)
+            for trial in best_first(list(first_of_each(trials).values()), sweep.mode)
         ],
     }
 

@@ -61,6 +61,7 @@ class Capture(threading.Thread):
     """
 
     sweep: dict[str, Any] | None = None  # whose child the run is: {name, id}
+    submitted_from: str | None = None  # the sweep's working directory, of which the child's is a copy
 
     def __init__(self, plugins: Sequence[str], output_root: Path, *, code: bool = True) -> None:
         super().__init__(name="ostinato-provenance", daemon=True)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ostinato.core.errors import UserError
-from ostinato.experiment.git import has_git
+from ostinato.core.errors import RefusedError, UserError
+from ostinato.experiment.git import GitFailed, has_git, split_nul
 from ostinato.experiment.provenance import INSTALLED, Capture, code_roots, keep_bundle, link_or_copy, module_folder
 from ostinato.experiment.reading import read_json
-from ostinato.experiment.restore import restore
-from ostinato.experiment.snapshot import take
+from ostinato.experiment.restore import bundle_of, restore
+from ostinato.experiment.snapshot import open_bundle, take, write_tree
 
 RECORD = "submission.json"
 NOT_LINKED = (".git", "__pycache__")
@@ -22,7 +23,7 @@ NOT_LINKED = (".git", "__pycache__")
 def capture_code(folder: Path, plugins: Sequence[str], output_root: Path) -> dict[str, Any]:
     """Capture all code that a run from here would import, into `folder`, a sweep's.
 
-    Returns {cwd, plugins, code}: code is as in `metadata.json`, with `folder`, where it is restored.
+    Returns {cwd, project, plugins, code}: code is as in `metadata.json`, with `folder`, where it is restored.
     """
     if not has_git():
         raise UserError("a sweep keeps its code with the git command, which is not there. Install git.")
@@ -37,7 +38,13 @@ def capture_code(folder: Path, plugins: Sequence[str], output_root: Path) -> dic
         finally:
             snapshot.discard()
         records.append({**snapshot.record, "folder": f"code/{number}-{role.rpartition(':')[2]}"})
-    return {"cwd": str(Path.cwd()), "plugins": list(plugins), "code": records}
+    return {"cwd": str(Path.cwd()), "project": project_root(), "plugins": list(plugins), "code": records}
+
+
+def project_root() -> str | None:
+    """The project that the working directory is in."""
+    root = code_roots(())[0][1]
+    return str(root) if root else None
 
 
 def restore_code(folder: Path, submission: Mapping[str, Any]) -> None:
@@ -47,6 +54,26 @@ def restore_code(folder: Path, submission: Mapping[str, Any]) -> None:
             target = folder / record["folder"]
             restore(folder, record, target)
             link_the_rest(Path(record["root"]), target)
+
+
+def check_restored(folder: Path, submission: Mapping[str, Any]) -> None:
+    """Raise RefusedError if the restored code is no longer that of the submission, as its hashes tell."""
+    for record in submission["code"]:
+        if "tree" not in record:
+            continue
+        target, tree = folder / record["folder"], record["tree"]
+        with tempfile.TemporaryDirectory(prefix="ostinato-proof-") as scratch:
+            try:
+                repository = open_bundle(bundle_of(folder, record), tree, Path(scratch) / "git")
+                lines = split_nul(repository.git("ls-tree", "-r", "-z", "--full-tree", tree))
+                paths = [line.partition(b"\t")[2] for line in lines]
+                problem = None if write_tree(target, paths, repository, Path(scratch)) == tree else "a file was changed"
+            except (GitFailed, OSError) as error:
+                problem = str(error)
+        if problem:
+            raise RefusedError(
+                f"{target} is not the code that was submitted: {problem}. Submit under another file name."
+            )
 
 
 def link_the_rest(original: Path, restored: Path) -> None:
@@ -66,6 +93,7 @@ class Place:
 
     def __init__(self, folder: Path, submission: Mapping[str, Any]) -> None:
         self.submitted_from = Path(submission["cwd"])
+        self.project: str | None = submission["project"]
         self._restored = [
             (Path(record["root"]), folder.absolute() / record["folder"])
             for record in submission["code"]
@@ -103,6 +131,7 @@ class SubmittedCode(Capture):
         submission = read_json(folder / RECORD)
         self._sweep, self._submitted = folder, submission["code"]
         self.sweep = {"name": folder.name.removesuffix(".sweep"), "id": submission["id"]}
+        self.submitted_from = submission["cwd"]
         super().__init__((), folder.parent)
 
     def _take(self) -> None:

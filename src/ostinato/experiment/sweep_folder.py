@@ -20,7 +20,7 @@ from ostinato.experiment.naming import check_name
 from ostinato.experiment.reading import read_json
 from ostinato.experiment.search_space import Parameters
 from ostinato.experiment.status import utc_now
-from ostinato.experiment.submission import RECORD, Place, capture_code, restore_code
+from ostinato.experiment.submission import RECORD, Place, capture_code, check_restored, project_root, restore_code
 from ostinato.experiment.sweep_file import SweepFile
 from ostinato.experiment.trials import Trial, Trials
 
@@ -38,7 +38,7 @@ class SweepFolder:
         path, plugins = find(sweep)
         if path.exists():
             return cls(path, sweep, read_submission(path))
-        return cls(path, sweep, {"cwd": str(Path.cwd()), "plugins": plugins, "code": []})
+        return cls(path, sweep, {"cwd": str(Path.cwd()), "project": project_root(), "plugins": plugins, "code": []})
 
     @classmethod
     def open(cls, sweep: SweepFile) -> SweepFolder:
@@ -61,7 +61,9 @@ class SweepFolder:
                     raise UserError(f"{error.filename or path}: the sweep cannot be made here: {error}.") from error
             finally:
                 shutil.rmtree(new, ignore_errors=True)
-        return cls(path, sweep, read_submission(path))
+        submission = read_submission(path)
+        check_restored(path, submission)
+        return cls(path, sweep, submission)
 
     def keep_file(self) -> None:
         """The file as asked for now; one that differs from the last is kept beside it as NAME.1, NAME.2, ..."""
@@ -82,12 +84,14 @@ class SweepFolder:
         mistakes."""
         root = f"experiment.output_root={self.root}"
         children = [[f"{key}={text}" for key, text in point.items()] + [root] for point in points]
-        request = {"config": self.sweep.config, "submitted_from": str(self.place.submitted_from), "children": children}
+        place, sweep = self.place, self.sweep
+        where = {"submitted_from": str(place.submitted_from), "project": place.project}
+        request = {"config": sweep.config, **where, "children": children}
         with tempfile.TemporaryDirectory(prefix="ostinato-sweep-") as scratch:
             answer = Path(scratch) / "answer.json"
             done = subprocess.run(
                 [sys.executable, "-m", "ostinato.experiment.sweep_resolve", str(answer)],
-                input=json.dumps(request), text=True, capture_output=True, cwd=self.place.cwd,
+                input=json.dumps(request), text=True, capture_output=True, cwd=self.place.cwd, start_new_session=True,
                 env=self.place.environ(),
             )  # fmt: skip
             if done.returncode != 0:
@@ -116,7 +120,13 @@ class SweepFolder:
 
 def find(sweep: SweepFile) -> tuple[Path, tuple[str, ...]]:
     """`<root>/<file name>.sweep`, absolute, and the config's plugins; UserError if children could not be called so."""
-    check_name(f"{sweep.name}-12345678")
+    try:
+        check_name(f"{sweep.name}-12345678")
+    except UserError:
+        raise UserError(
+            f"{sweep.path}: its runs would be called {sweep.name}-..., which is no name for a run. Rename the file: "
+            "letters, digits, . _ -, at most 90, beginning with a letter or digit."
+        ) from None
     usual = Path("experiments", f"{sweep.name}.sweep").absolute()
     try:
         config = load_config(sweep.config)

@@ -1,7 +1,7 @@
 """Resolves and checks the configs of a sweep, in a process of its own, so that it is the submitted code that checks.
 
-Reads {config, submitted_from, children: [[KEY=VALUE, ...], ...]} from stdin; writes {mistakes: [text], children:
-[{science, yaml}]}, or with mistakes no children, to the file that it is given.
+Reads {config, submitted_from, project, children: [[KEY=VALUE, ...], ...]} from stdin; writes {mistakes: [text],
+children: [{science, yaml}]}, or with mistakes no children, to the file that it is given.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def resolve(request: dict[str, Any]) -> dict[str, Any]:
         try:
             config = load_config(request["config"], overrides, complete=True)
             refuse_secrets(config.to_dict())
-            mistakes.update(dict.fromkeys(unreachable(config, Path(request["submitted_from"]))))
+            mistakes.update(dict.fromkeys(outside(config, Path(request["submitted_from"]), request["project"])))
             children.append({"science": config.science_hash, "yaml": config.to_yaml()})
         except ConfigError as error:
             mistakes.update(dict.fromkeys(map(str, error.mistakes)))
@@ -34,17 +34,13 @@ def resolve(request: dict[str, Any]) -> dict[str, Any]:
     return {"mistakes": list(mistakes), "children": [] if mistakes else children}
 
 
-def unreachable(config: Config, submitted_from: Path) -> list[str]:
-    """Relative paths that lead somewhere from where the sweep was submitted, and nowhere from the restored code."""
-    if submitted_from == Path.cwd():
-        return []
+def outside(config: Config, submitted_from: Path, project: str | None) -> list[str]:
+    """Relative paths that lead out of the project: from its restored copy they would lead nowhere."""
     return [
-        f"{key}: {value} lies outside the code, which is run from a copy. Write {(submitted_from / value).resolve()}."
+        f"{key}: {value} lies outside the project, whose code is run from a copy. Write {path}."
         for key, value in leaves(config.to_dict())
-        if isinstance(value, str)
-        and os.path.dirname(value)
-        and os.path.exists(submitted_from / value)
-        and not os.path.exists(value)
+        if project and isinstance(value, str) and os.pardir in Path(value).parts
+        if not (path := Path(os.path.normpath(submitted_from / value))).is_relative_to(project) and path.exists()
     ]
 
 

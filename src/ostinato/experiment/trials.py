@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,6 @@ class Trials:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.all: list[Trial] = []
-        self.torn = cut_torn_line(path)
         self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,13 +49,13 @@ class Trials:
             raise UserError(f"{path.parent} is being run by another process. Wait for it, or stop it.") from None
         except OSError:
             pass  # a disk without locks; runs have claims of their own
-        for trial in read_trials(path):
-            self.all.append(trial)
+        cut_torn_line(path)
+        self.all = read_trials(path)
 
     @property
     def by_name(self) -> dict[str, Trial]:
         """The first trial of each run."""
-        return {trial.name: trial for trial in reversed(self.all)}
+        return first_of_each(self.all)
 
     def add(self, name: str, science: str, parameters: Parameters) -> Trial:
         """A new trial, with the next number."""
@@ -79,6 +77,14 @@ class Trials:
     def close(self) -> None:
         """Let others run the sweep."""
         os.close(self._descriptor)
+
+
+def first_of_each(trials: Iterable[Trial]) -> dict[str, Trial]:
+    """Run name -> its first trial, in their order."""
+    found: dict[str, Trial] = {}
+    for trial in trials:
+        found.setdefault(trial.name, trial)
+    return found
 
 
 def read_trials(path: Path) -> list[Trial]:

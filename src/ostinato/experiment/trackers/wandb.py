@@ -19,7 +19,8 @@ class WeightsAndBiases:
 
     `mode`: null is as WANDB_MODE says, else online. A resume goes on with the same run: online it is rewound to the
     step that it resumes from; offline its files are a second part of the run, of the same id. The account's key is
-    taken from WANDB_API_KEY or `wandb login`, never from a config.
+    taken from WANDB_API_KEY or `wandb login`, never from a config. What wandb would record by itself (command line,
+    code, git, packages) is not: the run folder has it, without secrets.
     """
 
     def __init__(
@@ -38,9 +39,9 @@ class WeightsAndBiases:
             raise UserError(f"tracker wandb: {error}. Install it: pip install 'ostinato[wandb]'.") from error
         remote = run.get("remote") or {}
         (folder / "logs").mkdir(parents=True, exist_ok=True)
-        settings = wandb.Settings(
-            silent=True, console="off", x_disable_stats=True, save_code=False, finish_timeout=FINISH_SECONDS
-        )
+        recorded_by_us = {"save_code": False, "disable_code": True, "disable_git": True, "x_disable_meta": True}
+        recorded_by_us |= {"x_disable_stats": True, "x_disable_machine_info": True, "x_save_requirements": False}
+        settings = wandb.Settings(silent=True, console="off", finish_timeout=FINISH_SECONDS, **recorded_by_us)
         offline = (mode or wandb.setup().settings.mode) == "offline"
         again: dict[str, Any] = {"id": run["id"]}
         if remote and not offline:
