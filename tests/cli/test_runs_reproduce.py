@@ -94,8 +94,9 @@ def test_a_run_reproduces_bitwise(tmp_path, algorithm):
     runs = tmp_path / "experiments"
     assert read_json(runs / "base" / "provenance" / "reproduction_1.json") == report
     assert read_json(runs / "base-repro-1" / "provenance" / "reproduction_1.json") == report
-    lineage = read_json(runs / "base-repro-1" / "metadata.json")["lineage"]
-    assert lineage["reproduces"] == {"run": "base", "id": read_json(runs / "base" / "metadata.json")["id"]}
+    metadata = read_json(runs / "base-repro-1" / "metadata.json")
+    assert "ostinato-rerun-" in metadata["command"][0]  # it was the restored ostinato that ran
+    assert metadata["lineage"]["reproduces"] == {"run": "base", "id": read_json(runs / "base" / "metadata.json")["id"]}
 
 
 @pytest.mark.slow
@@ -165,6 +166,7 @@ def test_from_a_checkpoint(project):
     assert read_json(rerun / "metadata.json")["lineage"]["reproduces"]["run"] == "base"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_tried(project):
     done = ostinato(project, "runs", "reproduce", "base", "--from-checkpoint", "5")
     assert done.returncode == 2 and "there are: 2, 4, 6" in done.stderr
@@ -172,4 +174,10 @@ def test_what_cannot_be_tried(project):
     model.write_bytes(model.read_bytes()[:-1])
     done = ostinato(project, "runs", "reproduce", "base")
     assert done.returncode == 3 and "model.safetensors has" in done.stderr
+    assert not list((project / "experiments").glob("base-repro*"))
+    shutil.rmtree(model.parents[1])
+    done = ostinato(project, "runs", "reproduce", "base", "-o", "experiment.name=mine")
+    assert done.returncode == 2 and "a rerun's name and place are its own" in done.stderr
+    done = ostinato(project, "runs", "reproduce", "base", "-o", "training.step=3")
+    assert done.returncode == 2 and "training.step: unknown key" in done.stderr
     assert not list((project / "experiments").glob("base-repro*"))

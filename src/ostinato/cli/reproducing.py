@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ostinato.core.manifest import write_json
 from ostinato.experiment import differences as found
 from ostinato.experiment.drift import environment_drift, install_line, rerun_variables
 from ostinato.experiment.reading import read_or_empty, read_rows
-from ostinato.experiment.rerun_folder import adopt_record, begin_at_checkpoint, rerun_name
+from ostinato.experiment.rerun_folder import adopt_record, begin_at_checkpoint, claim_name
 from ostinato.experiment.row_differences import Tolerance, compare_rows, rows_of
 from ostinato.experiment.trash import put_aside
 from ostinato.experiment.workplace import Workplace, code_here, recorded_code
@@ -56,8 +57,7 @@ class Reproduction:
         self.before = read_or_empty(self.run / "provenance" / "environment.json")
         self.world = read_or_empty(self.run / "provenance" / "segment_00000.json").get("world") or {}
         self.drift = self._drift()
-        self.name, self.number = rerun_name(self.run)
-        self.folder = self.run.parent / self.name
+        self.folder, self.number = self.run, 0  # until it is claimed
 
     def _drift(self) -> list[found.Difference]:
         """What differs from the recorded environment; RefusedError unless that is allowed."""
@@ -75,10 +75,10 @@ class Reproduction:
 
     def arguments(self) -> list[str]:
         """What `ostinato` is called with: the frozen config, with another name and place only."""
-        place = ["--name", self.name, "-o", f"experiment.output_root={self.folder.parent}"]
+        place = ["--name", self.folder.name, "-o", f"experiment.output_root={self.folder.parent}"]
         frozen = [str(self.run / "config.yaml")]
         if self.request.begin:
-            begin_at_checkpoint(self.run, self.request.begin, self.name, sys.argv)
+            begin_at_checkpoint(self.run, self.request.begin, self.folder, sys.argv)
             frozen = ["--resume"]
         changes = [*self._pinned_origin(), *self.request.overrides]
         options = [*frozen, *place, *(word for change in changes for word in ("-o", change))]
@@ -103,6 +103,7 @@ class Reproduction:
 
     def rerun(self, place: Workplace, scratch: Path) -> None:
         """Run it and compare while it runs; RefusedError if it cannot be tried, OstinatoError if it fails."""
+        self.folder, self.number = claim_name(self.run)
         request, threads = self.request, self.before.get("threads", {}).get("intra")
         threads = None if self.config["training"]["threads"] else threads
         variables = rerun_variables(self.before, threads, place.python_path)
@@ -112,7 +113,8 @@ class Reproduction:
         ends_there = self.until == self.last and read_or_empty(self.run / "status.json").get("state") == "completed"
         with Rerun(self.arguments(), place.folder, variables, self.folder, scratch / "output") as rerun:
             if not rerun.wait_for_birth():
-                raise RefusedError(f"the rerun could not begin:\n{rerun.last_words()}")
+                error = UserError if request.overrides and rerun.exit_code == 2 else RefusedError
+                raise error(f"the rerun could not begin:\n{rerun.last_words()}")
             self.say(f"rerun {self.folder}: {self.until - request.begin} steps")
             if not request.overrides:
                 self._check_birth(rerun)
@@ -123,8 +125,8 @@ class Reproduction:
             return
         if rerun.exit_code in (0, 75):
             raise OstinatoError(f"{self.folder} ended at step {rerun.last_step}, and step {self.until} was wanted.")
-        error = RefusedError if rerun.exit_code == 3 else OstinatoError
-        raise error(f"the rerun failed (exit code {rerun.exit_code}):\n{rerun.last_words()}")
+        failure = RefusedError if rerun.exit_code == 3 else OstinatoError
+        raise failure(f"the rerun failed (exit code {rerun.exit_code}):\n{rerun.last_words()}")
 
     def _check_birth(self, rerun: Rerun) -> None:
         """Stop a rerun that reads something else, and put it aside: it answers nothing."""
@@ -149,8 +151,11 @@ def reproduce(request: Request, scratch: Path, say: Say) -> dict[str, Any]:
     try:
         one.rerun(place, scratch)
     finally:  # an interrupted one says what it was, too
-        if (one.folder / "metadata.json").is_file():
+        if one.number and (one.folder / "metadata.json").is_file():
             adopt_record(one.run, one.folder, code=not request.current_code)
+        elif one.number:
+            with contextlib.suppress(OSError):
+                one.folder.rmdir()  # nothing came of it
     report = judged(one, place)
     for folder in (one.folder, one.run):
         try:

@@ -18,18 +18,21 @@ from ostinato.experiment.reading import read_or_empty
 from ostinato.experiment.status import utc_now
 
 
-def rerun_name(run: Path) -> tuple[str, int]:
-    """`<name>-repro-<n>`, the first that is free beside the run and in its own records; and n."""
+def claim_name(run: Path) -> tuple[Path, int]:
+    """The folder `<name>-repro-<n>` of the first n that is free, made (empty, so that a run can become it); and n."""
     number = 1
     while True:
-        name = f"{run.name}-repro-{number}"
-        record = run / "provenance" / f"reproduction_{number}.json"
-        if not os.path.lexists(run.parent / name) and not record.exists():
-            return name, number
-        number += 1
+        folder = run.parent / f"{run.name}-repro-{number}"
+        try:
+            folder.mkdir()
+            return folder, number
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise UserError(f"{folder}: a rerun cannot be created here: {error.strerror}.") from None
 
 
-def begin_at_checkpoint(run: Path, step: int, name: str, command: Sequence[str]) -> Path:
+def begin_at_checkpoint(run: Path, step: int, folder: Path, command: Sequence[str]) -> None:
     """Make a run that a resume continues from the original's checkpoint of `step`; UserError if there is none."""
     source = run / "checkpoints" / f"step_{step:08d}"
     if not source.is_dir():
@@ -41,12 +44,11 @@ def begin_at_checkpoint(run: Path, step: int, name: str, command: Sequence[str])
         raise RefusedError(f"{source}: {problem}") from None
     new = run.parent / f".new-{uuid.uuid4().hex}"
     try:
-        _fill(new, run, source, manifest, name, command)
-        os.rename(new, run.parent / name)
+        _fill(new, run, source, manifest, folder.name, command)
+        os.rename(new, folder)
         fsync_folder(run.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    return run.parent / name
 
 
 def _fill(new: Path, run: Path, source: Path, manifest: dict[str, Any], name: str, command: Sequence[str]) -> None:
