@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from ostinato.experiment.claims import newest_segment
-from ostinato.experiment.reading import RunView, read_json
+from ostinato.experiment.reading import read_json
+from ostinato.experiment.run_view import RunView
 from ostinato.experiment.trials import read_trials
 
 CONFIG = """

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ostinato.experiment.provenance import Capture
 from ostinato.experiment.reading import read_or_empty
 from ostinato.experiment.run import Run
 from ostinato.training import hooks
@@ -67,21 +66,18 @@ def add_hooks(built: Built, folder: Path, write: hooks.Write, say: Callable[[str
     trainer.add_hook(trainer.saver)
 
 
-def facts_at_birth(built: Built, capture: Capture | None) -> dict[str, Any]:
+def facts_at_birth(built: Built) -> dict[str, Any]:
     """What is known of the run before its first step, for `metadata.json`."""
     data, origin = built.trainer.parts.data, built.origin
     sources = [
         {"name": name, "rows": s.receipt.rows, "used": s.receipt.used, "fingerprint": s.fingerprint}
         for name, s in data.train.items()
     ]
-    sweep = capture.sweep if capture else None
-    where = {"cwd": capture.submitted_from} if capture and capture.submitted_from else {}
     return {
-        **where,
         "numerics": built.tier,
         "data": {"plan": data.fingerprint, "identity": data.identity, "sources": sources},
         "tokenizer": data.tokenizer and {"fingerprint": data.tokenizer.fingerprint},
-        "lineage": {"init_from": origin.lineage if origin else None, "reproduces": None, "sweep": sweep},
+        "lineage": {"init_from": origin.lineage if origin else None, "reproduces": None, "sweep": None},
     }
 
 

@@ -81,7 +81,7 @@ class Session:
                         command=sys.argv,
                         overrides=self.overrides,
                         capture=self.capture,
-                        **facts_at_birth(self.built, self.capture),
+                        **facts_at_birth(self.built),
                     )
                 else:
                     run = Run.resume(

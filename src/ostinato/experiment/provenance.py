@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,6 @@ class Capture(threading.Thread):
     May be started before there is a run folder, and beside the import of torch. Never raises: what cannot be
     captured is a warning, and an entry in the record.
     """
-
-    sweep: dict[str, Any] | None = None  # whose child the run is: {name, id}
-    submitted_from: str | None = None  # the sweep's working directory, of which the child's is a copy
 
     def __init__(self, plugins: Sequence[str], output_root: Path, *, code: bool = True) -> None:
         super().__init__(name="ostinato-provenance", daemon=True)
@@ -121,6 +118,10 @@ class Capture(threading.Thread):
         for snapshot in self._snapshots:
             snapshot.discard()
         atexit.unregister(self._discard)
+
+    def facts(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        """What the run's `metadata.json` says at birth beside what is `known`."""
+        return dict(known)
 
     def record_in(self, records: Records) -> None:
         """Write into this run from now on."""

@@ -79,6 +79,7 @@ class Run:
 
         `capture`: a Capture started earlier, beside the import of torch. `code=False`: do not store the code.
         """
+        metadata = capture.facts(metadata) if capture else metadata
         folder = create_folder(config, command or sys.argv, overrides, metadata)
         return cls(folder, config, 0, capture or Capture(config.plugins, config.experiment.output_root, code=code))
 

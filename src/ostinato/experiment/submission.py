@@ -88,6 +88,14 @@ def link_the_rest(original: Path, restored: Path) -> None:
             link_the_rest(Path(entry.path), target)
 
 
+def read_submission(path: Path) -> dict[str, Any]:
+    """The record of a submission; RefusedError if it is damaged."""
+    try:
+        return read_json(path / RECORD)
+    except (OSError, ValueError) as error:
+        raise RefusedError(f"{path / RECORD} cannot be read: {error}") from error
+
+
 class Place:
     """Where and with which paths the children of a sweep run: in the restored code, not in the tree of today."""
 
@@ -128,14 +136,17 @@ class SubmittedCode(Capture):
     """Records for a child of a sweep the code that it runs: that of the submission."""
 
     def __init__(self, folder: Path) -> None:
-        submission = read_json(folder / RECORD)
-        self._sweep, self._submitted = folder, submission["code"]
-        self.sweep = {"name": folder.name.removesuffix(".sweep"), "id": submission["id"]}
-        self.submitted_from = submission["cwd"]
+        submission = read_submission(folder)
+        self._sweep, self._submitted, self._cwd = folder, submission["code"], submission["cwd"]
+        self._lineage = {"name": folder.name.removesuffix(".sweep"), "id": submission["id"]}
         super().__init__((), folder.parent)
 
     def _take(self) -> None:
         self.code = [{k: v for k, v in record.items() if k != "folder"} for record in self._submitted]
+
+    def facts(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        """The sweep in the lineage, and the submission's working directory, of which the child's is a copy."""
+        return {**known, "cwd": self._cwd, "lineage": {**known.get("lineage", {}), "sweep": self._lineage}}
 
     def _store(self) -> None:
         for record in self.code:

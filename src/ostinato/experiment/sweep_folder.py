@@ -17,10 +17,17 @@ from ostinato.core.config import ConfigError, load_config
 from ostinato.core.errors import RefusedError, UserError
 from ostinato.core.manifest import fsync_folder, write_json
 from ostinato.experiment.naming import check_name
-from ostinato.experiment.reading import read_json
 from ostinato.experiment.search_space import Parameters
 from ostinato.experiment.status import utc_now
-from ostinato.experiment.submission import RECORD, Place, capture_code, check_restored, project_root, restore_code
+from ostinato.experiment.submission import (
+    RECORD,
+    Place,
+    capture_code,
+    check_restored,
+    project_root,
+    read_submission,
+    restore_code,
+)
 from ostinato.experiment.sweep_file import SweepFile
 from ostinato.experiment.trials import Trial, Trials
 
@@ -138,11 +145,3 @@ def find(sweep: SweepFile) -> tuple[Path, tuple[str, ...]]:
     if path.exists() and not (path / RECORD).exists():
         raise UserError(f"{path} is no folder of a sweep. Rename the sweep's file, or put that folder aside.")
     return path, tuple(config.plugins)
-
-
-def read_submission(path: Path) -> dict[str, Any]:
-    """The record of a submission; RefusedError if it is damaged."""
-    try:
-        return read_json(path / RECORD)
-    except (OSError, ValueError) as error:
-        raise RefusedError(f"{path / RECORD} cannot be read: {error}") from error
