@@ -47,7 +47,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def what_next(found: dict[str, Any]) -> str:
-    """The commands that look closer at the completed runs. (Here `compare` and `report` are called once they exist.)"""
+    """The commands that look closer at the completed runs."""
     folder = Path(found["folder"])
     names = shlex.join(trial["name"] for trial in found["trials"] if trial["state"] == "completed")
     root = "" if folder.parent == Path("experiments").absolute() else f" --root {shlex.quote(str(folder.parent))}"
