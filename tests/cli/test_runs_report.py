@@ -54,7 +54,10 @@ def test_what_is_refused(root, arguments, code, words):
 
 def test_serve_says_its_address_and_ends_at_ctrl_c(root):
     command = [sys.executable, "-u", "-m", "ostinato", "runs", "serve", "--root", str(root), "--json"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heeded = {
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    }  # what runs in the background ignores it
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heeded)
     try:
         text = "".join(server.stdout.readline() for _ in range(4))
         address = json.loads(text)["address"]
