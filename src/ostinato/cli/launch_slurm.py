@@ -1,4 +1,4 @@
-"""`ostinato launch --slurm`: a job that runs a config from the code of this moment, and goes on by itself when stopped."""
+"""`ostinato launch --slurm`: a job that runs a config from the code of this moment, and goes on after a stop."""
 
 from __future__ import annotations
 
