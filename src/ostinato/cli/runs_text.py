@@ -42,6 +42,15 @@ def value_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
 
 
+def _what(facts: dict[str, Any]) -> str:
+    if (found := facts["imported"]) is not None:
+        return f"{facts['model']}, imported from {found.get('source')}, hash {found.get('hash')}"
+    return (
+        f"{facts['algorithm']}, {facts['model'] or 'a model from elsewhere'}, seed {facts['seed']}, "
+        f"numerics {facts['numerics']}, science hash {facts['hashes'].get('science', '?')[:12]}"
+    )
+
+
 def facts_text(facts: dict[str, Any]) -> str:
     """`runs show`."""
     last = ", ".join(f"{name} {value_text(value)}" for name, value in facts["last"].items())
@@ -49,11 +58,7 @@ def facts_text(facts: dict[str, Any]) -> str:
     error = facts["status"].get("error")
     lines = [
         f"{facts['name']}  {facts['state']}  step {facts['step']}/{facts['total_steps'] or '?'}",
-        _line(
-            "what",
-            f"{facts['algorithm']}, {facts['model'] or 'a model from elsewhere'}, seed {facts['seed']}, "
-            f"numerics {facts['numerics']}, science hash {facts['hashes'].get('science', '?')[:12]}",
-        ),
+        _line("what", _what(facts)),
         _line(
             "when",
             f"{facts['created']}, {age(facts['age_seconds'] or 0)} ago; lasted {age(facts['duration_seconds'] or 0)}",

@@ -1,0 +1,83 @@
+"""Which class of transformers a model becomes, and its config.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from ostinato.core.config import Component
+from ostinato.core.inputs import ModelInputs
+from ostinato.core.registry import MODELS
+from ostinato.data.tokenizer import Tokenizer
+from ostinato.training.score_model import score_config, with_padding_token
+from ostinato.training.weights import Origin, plain
+
+
+@dataclass
+class ExportedModel:
+    """`kind`: causal (a language model), scores (a reward or value model), own (only ostinato can load it).
+
+    `skeleton`: the model without memory, for names and shapes; None for kind own.
+    """
+
+    kind: Literal["causal", "scores", "own"]
+    node: Component
+    inputs: ModelInputs
+    config: dict[str, Any]
+    tokenizer: Tokenizer | None
+    skeleton: nn.Module | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def architecture(self) -> str | None:
+        """LlamaForCausalLM; None for a model of ostinato's own."""
+        return self.config["architectures"][0] if self.kind != "own" else None
+
+
+def describe_model(origin: Origin) -> ExportedModel:
+    """From the model's node alone; nothing is loaded."""
+    node, inputs = origin.model
+    tokenizer = origin.tokenizer() if (origin.folder / "tokenizer.json").is_file() else None
+    notes = [] if tokenizer else ["no tokenizer: this is no model of text"]
+    output = node.options.get("output", "tokens")
+    skeleton = build_skeleton(node, inputs)
+    language_model = skeleton if output == "tokens" else build_skeleton(with_tokens(node), inputs)
+    config = language_model.hf_config() if language_model is not None else None
+    if config is None:
+        own = {"name": node.name, "options": plain(node.options), "inputs": vars(inputs)}
+        notes.append(f"transformers has no class that computes what this {node.name} does: only ostinato loads it")
+        return ExportedModel("own", node, inputs, {"ostinato": own}, tokenizer, None, notes)
+    kind: Literal["causal", "scores"] = "causal"
+    if output == "scalar":
+        kind, config = "scores", score_config(config)
+        if tokenizer is not None:
+            tokenizer, note = with_padding_token(tokenizer, origin.folder)
+            notes += [note] if note else []
+    elif output == "both":
+        notes.append("its value head is left out: a language model has none")
+    return ExportedModel(kind, node, inputs, {**config, **token_ids(tokenizer)}, tokenizer, skeleton, notes)
+
+
+def build_skeleton(node: Component, inputs: ModelInputs) -> Any:
+    """The model on the meta device; None for one that no class of transformers can be."""
+    if not hasattr(MODELS.get(node.name), "hf_config"):
+        return None
+    with torch.device("meta"):
+        return MODELS.build(node, inputs)
+
+
+def with_tokens(node: Component) -> Component:
+    """The same model as a language model."""
+    return replace(node, options={**node.options, "output": "tokens"})
+
+
+def token_ids(tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """The special ids as config.json has them. None is said too: a class has defaults, made for another vocabulary."""
+    if tokenizer is None:
+        return {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    ends = list(tokenizer.eos_ids)
+    eos = ends[0] if len(ends) == 1 else ends or None
+    return {"bos_token_id": tokenizer.bos_id, "eos_token_id": eos, "pad_token_id": tokenizer.pad_id}

@@ -1,0 +1,46 @@
+"""Reward and value models as transformers' sequence classification: one label, its number that of the last token."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ostinato.data.tokenizer import Tokenizer
+
+CLASSES = {
+    "gemma3_text": "Gemma3TextForSequenceClassification"
+}  # others: the model's name and ForSequenceClassification
+STATISTICS = ("reward_mean", "reward_std")
+
+
+def score_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json of the same model with a scalar head, from that of the language model."""
+    usual = re.sub("(ForCausalLM|LMHeadModel)$", "ForSequenceClassification", config["architectures"][0])
+    labels = {"id2label": {"0": "score"}, "label2id": {"score": 0}, "problem_type": "regression"}
+    return {**config, "architectures": [CLASSES.get(config["model_type"], usual)], **labels}
+
+
+def statistics(weights: Mapping[str, Tensor]) -> dict[str, float]:
+    """Mean and deviation of a reward model's held-out rewards, for config.json: its class has no tensors for them."""
+    return {name: float(weights[name]) for name in STATISTICS if name in weights}
+
+
+def with_padding_token(tokenizer: Tokenizer, folder: Path) -> tuple[Tokenizer, str | None]:
+    """The tokenizer with a padding token that ends no text, and what is to be said of it.
+
+    transformers takes the score at the last token that is not padding: were it a token that ends a text, the score of
+    the token before it would be taken.
+    """
+    added = json.loads((folder / "tokenizer.json").read_bytes()).get("added_tokens") or []
+    special = [one["content"] for one in added if one["special"]]
+    own, bos = tokenizer.special_tokens["pad_token"], tokenizer.special_tokens["bos_token"]
+    for token in (own, bos, *special):
+        if token is not None and tokenizer.token_id(token) not in tokenizer.eos_ids:
+            note = None if token == own else f"the padding token is {token}, since {own} may be the last of a text"
+            return (tokenizer if token == own else tokenizer.extended([], pad=token)), note
+    return tokenizer.extended([], pad=None), "no special token is free for padding: score texts one at a time"
