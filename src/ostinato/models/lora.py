@@ -94,7 +94,8 @@ class Adapter:
         found: dict[str, Tensor] = {name: one for name, one in model.named_parameters() if name in names}
         kept = model.state_dict(keep_vars=True)
         found |= {name: buffer for name, buffer in model.named_buffers() if name in kept}
-        return {PREFIX + name.removeprefix(inner(model)): tensor for name, tensor in found.items()}
+        stored = {PREFIX + name.removeprefix(inner(model)): tensor for name, tensor in found.items()}
+        return stored | ({PREFIX + OUTPUT: model.output_weight} if self.shared else {})  # type: ignore[dict-item]
 
     def fill(self, model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
         """Put the tensors of peft's file into the model; of its heads only those that the file has."""
@@ -152,11 +153,17 @@ def lora(
         "rank": rank, "alpha": alpha, "targets": targets, "ranks": ranks or {}, "alphas": alphas or {},
         "rslora": rslora, "dora": dora, "modules_to_save": modules_to_save or [],
     }  # fmt: skip
+    ensured = True
     if path is not None:
         options |= read_config(path)
+        ensured = options.pop("ensure_weight_tying")
     check(options, dropout)
-    names = find_targets(model, options, strict=path is None)
     whole = whole_parameters(model, options["modules_to_save"])
+    names = find_targets(model, options, whole, strict=path is None)
+    output = getattr(model, "output_weight", None)
+    shared = any(one is output and not ends_in(n, OUTPUT) for n, one in model.named_parameters() if n in whole)
+    if shared and not ensured:
+        raise UserError(f"{path}: it has trained the embedding apart from the head, and here the two are one tensor.")
     chosen = options["targets"]
     if chosen == "all-linear":
         chosen = short_names([name.removeprefix(inner(model)) for name in names], linear_names(model))
@@ -178,8 +185,6 @@ def lora(
         if name in whole:
             parameter.data = parameter.data.float()
             parameter.requires_grad_(not name.rpartition(".")[2].startswith("reward_"))
-    embedding, output = f"{inner(model)}model.embed_tokens.weight", getattr(model, "output_weight", None)
-    shared = embedding in whole and output is model.get_parameter(embedding)
     recorded = {**options, "dropout": dropout, "base_dtype": base_dtype}
     model.adapter = Adapter(recorded, names, chosen, whole, shared)  # type: ignore[assignment]
     if path is not None:
@@ -205,7 +210,7 @@ def fill(model: Any, tensors: Mapping[str, Tensor], what: str) -> None:
     if missing := sorted((set(wanted) ^ set(tensors)) - optional):
         raise UserError(f"{what}: these tensors are in one of file and model only: {', '.join(missing[:5])}.")
     with torch.no_grad():
-        for name in wanted.keys() & tensors.keys():
+        for name in sorted(wanted.keys() & tensors.keys()):
             if wanted[name].shape != tensors[name].shape:
                 shapes = f"{list(tensors[name].shape)}, the model wants {list(wanted[name].shape)}"
                 raise UserError(f"{what}: {name} has shape {shapes}.")
@@ -261,15 +266,13 @@ def pattern_value(patterns: Mapping[str, Any], name: str, default: Any) -> Any:
     return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", name)), default)
 
 
-def find_targets(model: Any, options: Mapping[str, Any], *, strict: bool) -> list[str]:
+def find_targets(model: Any, options: Mapping[str, Any], whole: list[str], *, strict: bool) -> list[str]:
     """Names of the modules to adapt. `strict`: each entry and each pattern must name something."""
     start, wanted = inner(model), options["targets"]
     output, heads = getattr(model, "output_weight", None), set(getattr(model, "heads", ()))
     linears = linear_names(model)
     read = {name for name in linears if name + ".weight" in heads or linear(model, start + name).weight is output}
-    free = [
-        name for name in linears if name not in read and not any(ends_in(name, m) for m in options["modules_to_save"])
-    ]
+    free = [name for name in linears if name not in read and f"{start}{name}.weight" not in whole]
     if wanted == "all-linear":
         chosen = free
     elif isinstance(wanted, str):

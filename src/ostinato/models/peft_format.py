@@ -62,7 +62,7 @@ def whole(value: float) -> float:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Options of `lora` from a folder's adapter_config.json. Raises UserError for what `lora` has not."""
+    """Options of `lora` from a folder's adapter_config.json, and `ensure_weight_tying`. Raises UserError for what `lora` has not."""
     path = folder / CONFIG
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -76,6 +76,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             "rslora": bool(found.get("use_rslora")),
             "dora": bool(found.get("use_dora")),
             "modules_to_save": list(found.get("modules_to_save") or []),
+            "ensure_weight_tying": bool(found.get("ensure_weight_tying")),
         }
     except OSError as error:
         raise UserError(f"{folder}: no adapter in peft's format here: {error}.") from None
