@@ -95,11 +95,13 @@ class Adapter:
         kept = model.state_dict(keep_vars=True)
         found |= {name: buffer for name, buffer in model.named_buffers() if name in kept}
         stored = {PREFIX + name.removeprefix(inner(model)): tensor for name, tensor in found.items()}
-        return stored | ({PREFIX + OUTPUT: model.output_weight} if self.shared else {})  # type: ignore[dict-item]
+        if self.shared:
+            stored[PREFIX + OUTPUT] = model.output_weight  # type: ignore[assignment]
+        return stored
 
-    def fill(self, model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-        """Put the tensors of peft's file into the model; of its heads only those that the file has."""
-        fill(model, tensors, what)
+    def load(self, model: nn.Module, folder: Path) -> None:
+        """Read such an adapter's weights from a folder; of the model's heads only those that the file has."""
+        fill(model, read_tensors(folder), str(folder))
 
     def config(self, model: nn.Module) -> dict[str, Any]:
         """adapter_config.json."""
@@ -188,7 +190,7 @@ def lora(
     recorded = {**options, "dropout": dropout, "base_dtype": base_dtype}
     model.adapter = Adapter(recorded, names, chosen, whole, shared)  # type: ignore[assignment]
     if path is not None:
-        fill(model, read_tensors(path), str(path))
+        model.adapter.load(model, path)  # type: ignore[operator,union-attr]
     return model
 
 

@@ -62,7 +62,10 @@ def whole(value: float) -> float:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Options of `lora` from a folder's adapter_config.json, and `ensure_weight_tying`. Raises UserError for what `lora` has not."""
+    """Options of `lora` from a folder's adapter_config.json, and `ensure_weight_tying`.
+
+    Raises UserError for what `lora` has not.
+    """
     path = folder / CONFIG
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from ostinato.core.config import Component
 from ostinato.core.errors import UserError
@@ -27,7 +26,7 @@ from ostinato.training.initialise import build_model
 from ostinato.training.state import named_weights
 from ostinato.training.weights import Origin, find_weights, plain
 
-CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 FREE = ("dropout", "path")  # options that may differ where an adapter is trained on
 
 
@@ -48,7 +47,7 @@ def adapted(model: Any, node: Component, origin: Origin | None, seed: int) -> nn
         source = {"folder": str(base.folder.resolve()), "lineage": base.lineage}
     model = MODELS.build(node, model, seed)
     if goes_on:
-        origin.fill(model)  # type: ignore[union-attr]
+        model.adapter.load(model, origin.folder)  # type: ignore[union-attr]
     found = base_hashes(model, named_weights(model))
     if goes_on:
         refuse_other_base(source, found, str(origin.folder))  # type: ignore[union-attr]
@@ -147,7 +146,7 @@ class AdapterOrigin(Origin):
         self.load_base(model)
         held: Any = MODELS.build(self.node, model)
         refuse_other_base(self.source, base_hashes(held, named_weights(held)), str(self.folder))
-        self.fill(held)
+        held.adapter.load(held, self.folder)
         held.adapter.merge(held)
         for name, parameter in model.named_parameters():
             parameter.data = parameter.data.to(kinds[name])
@@ -169,10 +168,3 @@ class AdapterOrigin(Origin):
                 if name in drawn:
                     weight.copy_(drawn[name])
         return None
-
-    def tensors(self) -> dict[str, Tensor]:
-        return load_file(self.folder / TENSORS)
-
-    def fill(self, model: Any) -> None:
-        """The adapter's weights, into a model that has such an adapter."""
-        model.adapter.fill(model, self.tensors(), str(self.folder))
