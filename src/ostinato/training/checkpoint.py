@@ -78,13 +78,14 @@ def write_checkpoint(checkpoints: Path, snapshot: Snapshot, before_commit: Calla
     entries: dict[str, Any] = {}
     for name, data in snapshot.model_files.items():
         files[f"model/{name}"] = write_file(temporary / "model" / name, data)
+    adapter = "adapter_config.json" in snapshot.model_files  # in peft's format, which has one file
     for kind, folder, base in (
-        ("model", "model", "model"),
+        ("model", "model", "adapter_model" if adapter else "model"),
         ("optimizer", "state", "optimizer"),
         ("algorithm", "state", "algorithm"),
     ):
         tensors = {n.split("/", 1)[1]: t for n, t in snapshot.tensors.items() if n.startswith(kind + "/")}
-        parts = shards(tensors)
+        parts = [tensors] if adapter and kind == "model" else shards(tensors)
         numbered = kind == "optimizer" or len(parts) > 1
         for number, shard in enumerate(parts, 1):
             suffix = f"-{number:05d}-of-{len(parts):05d}" if numbered else ""
