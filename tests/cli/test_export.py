@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,7 @@ training: {{total_steps: 2, batch_size: 4, learning_rate: 0.01, numerics: determ
 generation: {{temperature: 0.7, top_p: 0.9}}
 logging: {{trackers: {{}}, save_interval: 1}}
 """
+ADAPTED = "{init_from: run:talk@1, adapter: {name: lora, rank: 4, alpha: 64.0, targets: [q_proj, down_proj]}}"
 TALK = [{"role": "user", "content": "1+2="}, {"role": "assistant", "content": "3"}]
 
 
@@ -59,7 +61,9 @@ def lab(tmp_path_factory):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name, algorithm, data in (("talk", "sft", "talk.jsonl"), ("judge", "reward_model", "pairs.jsonl")):
         (folder / f"{name}.yaml").write_text(TEXT.format(name=name, root=folder, algorithm=algorithm, data=data))
-    train(folder, "talk.yaml", "judge.yaml")
+    tuned = (folder / "talk.yaml").read_text().replace("name: talk", "name: tuned")
+    (folder / "tuned.yaml").write_text(re.sub("model: .*", f"model: {ADAPTED}", tuned))
+    train(folder, "talk.yaml", "judge.yaml", "tuned.yaml")
     with chdir(folder):
         ostinato("export", "talk", "--to", "out/talk")
         ostinato("export", "judge", "--to", "out/judge")
@@ -196,6 +200,38 @@ def test_scores(lab):
         assert config[name] == stored.pop(name).item() != 0
     assert same(stored, weights("out/judge"))
     assert "text-classification" in Path("out/judge/README.md").read_text()
+
+
+def test_adapters(lab):
+    """Alone for peft, on the base that the run began from; merged, a model like any other."""
+    from peft import AutoPeftModelForCausalLM, PeftModel
+
+    said = ostinato("export", "tuned", "--to", "out/adapter")
+    assert "these are the weights of an adapter alone" in said
+    ostinato("export", "tuned", "--to", "out/merged", "--merge")
+    ostinato("export", "talk", "--to", "out/base", "--step", 1)
+    assert {path.name for path in Path("out/adapter").iterdir()} == {
+        *("README.md", "adapter_config.json", "adapter_model.safetensors"),
+        *("chat_template.jinja", "tokenizer.json", "tokenizer_config.json"),
+    }
+    assert yaml.safe_load(Path("out/adapter/README.md").read_text().split("---\n")[1])["library_name"] == "peft"
+    tokens = torch.randint(0, 256, (2, 30), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        wanted, base = ours("tuned")(tokens), in_transformers("out/base")
+        assert (base(tokens).logits - wanted).abs().max() > 1e-2  # it has learnt something
+        for model in (
+            AutoPeftModelForCausalLM.from_pretrained("out/adapter"),
+            PeftModel.from_pretrained(base, "out/adapter"),
+            in_transformers("out/merged"),
+        ):
+            assert (model.eval()(tokens).logits - wanted).abs().max() < 1e-5
+    merged, theirs = weights("out/merged"), PeftModel.from_pretrained(in_transformers("out/base"), "out/adapter")
+    for name, tensor in theirs.merge_and_unload().state_dict().items():
+        assert (merged[name] - tensor).abs().max() < 1e-6, name
+    assert "began from talk @1" in Path("out/merged/README.md").read_text()
+    assert "has no adapter" in ostinato("export", "talk", "--to", "out/never", "--merge", code=2)
+    ostinato("import", "run:tuned", "--name", "merged")
+    assert same(weights("experiments/merged/checkpoints/step_00000000/model"), merged)
 
 
 @pytest.mark.parametrize("run", ["talk", "judge"])

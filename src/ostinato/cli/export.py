@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 @click.option("--step", type=int, help="The checkpoint of this step; default: the newest good one.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Round to it; default: as it is stored.")
 @click.option("--max-shard-size", "shard", default="5GB", show_default=True, help="The most that one file holds.")
+@click.option("--merge", is_flag=True, help="Make the adapter part of the weights; else it alone is written, for peft.")
 @click.option("--force", is_flag=True, help="Replace the exported model that is there.")
 @ROOT
 @JSON
-def command(
-    source: str, target: Path, step: int | None, dtype: str | None, shard: str, force: bool, root: Path, as_json: bool
-) -> None:
+def command(source: str, target: Path, step: int | None, shard: str, root: Path, as_json: bool, **options: Any) -> None:
     """Write config.json, safetensors, tokenizer, generation_config.json and a model card.
 
     RUN_OR_MODEL is a run's name or folder, run:NAME@step, hub:ORG/NAME@REVISION, or a folder with a model.
@@ -37,16 +36,15 @@ def command(
     found = export_model(
         origin,
         target,
-        dtype=dtype,
         shard_bytes=shard_bytes,
-        force=force,
         sampling=config.to_dict()["generation"] if config else None,
+        **options,
         card=lambda exported: card_of(exported, target.absolute().name, origin, run),
     )
     if as_json:
         facts = {"to": str(target), "class": found.model.architecture, "dtype": found.dtype, "bytes": found.bytes}
         return print_json({**facts, "parameters": found.parameters, "files": found.files, "notes": found.model.notes})
-    what = found.model.architecture or found.model.node.name
+    what = found.model.architecture or f"{found.model.kind} {found.model.node.name}"
     click.echo(f"{target}: {what}, {found.parameters:,} parameters, {found.dtype}, {found.bytes / 1e6:,.1f} MB")
     for note in found.model.notes:
         click.echo(f"  {note}")
@@ -91,7 +89,7 @@ def card_of(exported: Exported, name: str, origin: Origin, run: Path | None) -> 
     from ostinato.experiment.model_card import CardFacts, model_card
     from ostinato.experiment.reading import read_or_empty
 
-    tokenizer, config = exported.tokenizer, exported.model.config
+    tokenizer, config = exported.model.tokenizer, exported.model.config
     facts = {
         "vocabulary": exported.model.inputs.vocab_size or None,
         "context": config.get("max_position_embeddings"),

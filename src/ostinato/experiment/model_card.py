@@ -17,6 +17,9 @@ from ostinato.experiment.report_text import value
 
 PLAIN = re.compile(r"[A-Za-z][\w./-]*")
 KINDS = {"causal": "language model", "scores": "reward model: one number for a text", "own": "model of ostinato"}
+KINDS["adapter"] = "low-rank adapter of a language model"
+LIBRARIES = {"own": "ostinato", "adapter": "peft"}
+TASKS = {"causal": "text-generation", "adapter": "text-generation", "scores": "text-classification"}
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,9 @@ def head(model: CardFacts, run: Path | None) -> str:
     lines = ["---", "license: unknown"]
     if run is not None and (base := base_model(run)):
         lines.append(f"base_model: {yaml_text(base)}")
-    lines.append(f"library_name: {'ostinato' if model.kind == 'own' else 'transformers'}")
-    if model.kind != "own":
-        lines.append(f"pipeline_tag: {'text-generation' if model.kind == 'causal' else 'text-classification'}")
+    lines.append(f"library_name: {LIBRARIES.get(model.kind, 'transformers')}")
+    if model.kind in TASKS:
+        lines.append(f"pipeline_tag: {TASKS[model.kind]}")
     tags = ["ostinato", record.get("algorithm"), *(record.get("tags") or [])]
     lines += ["tags:", *(f"- {yaml_text(str(tag))}" for tag in dict.fromkeys(tags) if tag and tag != "imported")]
     return "\n".join([*lines, "---"])

@@ -33,6 +33,17 @@ tokenizer = AutoTokenizer.from_pretrained("{name}")
 model = AutoModelForSequenceClassification.from_pretrained("{name}")
 print(model(**tokenizer("...", return_tensors="pt")).logits)
 ```"""
+ADAPTER = """## How to load it
+
+`{name}` is this folder. With its base, which adapter_config.json names:
+
+```python
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+model = AutoPeftModelForCausalLM.from_pretrained("{name}")
+```"""
 OWN = """## How to load it
 
 Only ostinato can, where the class of the model is known: `model: {{init_from: {name}}}` in a config."""
@@ -42,4 +53,4 @@ def loading_text(name: str, kind: str, chat: bool) -> str:
     """The section of the card. `chat`: there is a template for conversations."""
     if kind == "causal":
         return CAUSAL.format(name=name, prompt=CHAT if chat else TEXT)
-    return (SCORES if kind == "scores" else OWN).format(name=name)
+    return {"scores": SCORES, "adapter": ADAPTER}.get(kind, OWN).format(name=name)

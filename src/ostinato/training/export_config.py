@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -12,35 +13,52 @@ from ostinato.core.config import Component
 from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import MODELS
 from ostinato.data.tokenizer import Tokenizer
+from ostinato.training.adapters import AdapterOrigin
 from ostinato.training.score_model import score_config, with_padding_token
 from ostinato.training.weights import Origin, plain
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+Kind = Literal["causal", "scores", "own", "adapter"]
+
+
+class Whole(NamedTuple):
+    """A tensor that lies in the other file under the same name, as it is."""
+
+    name: str
+    start: int = 0
+    dim: int = 0
+    transposed: bool = False
 
 
 @dataclass
 class ExportedModel:
-    """`kind`: causal (a language model), scores (a reward or value model), own (only ostinato can load it).
+    """`kind`: causal (a language model), scores (a reward or value model), own (only ostinato can load it), adapter.
 
-    `skeleton`: the model without memory, for names and shapes; None for kind own.
+    `skeleton`: the model without memory, for names and shapes; None for the last two. `pieces`: where a weight lies in
+    the files of its class.
     """
 
-    kind: Literal["causal", "scores", "own"]
+    kind: Kind
     node: Component
     inputs: ModelInputs
     config: dict[str, Any]
     tokenizer: Tokenizer | None
     skeleton: nn.Module | None = None
     notes: list[str] = field(default_factory=list)
+    pieces: Callable[[str], Any] = Whole
 
     @property
     def architecture(self) -> str | None:
-        """LlamaForCausalLM; None for a model of ostinato's own."""
-        return self.config["architectures"][0] if self.kind != "own" else None
+        """LlamaForCausalLM; None for a model of ostinato's own, and for an adapter."""
+        return self.config["architectures"][0] if self.kind in ("causal", "scores") else None
 
 
 def describe_model(origin: Origin) -> ExportedModel:
     """From the model's node alone; nothing is loaded."""
     node, inputs = origin.model
-    tokenizer = origin.tokenizer() if (origin.folder / "tokenizer.json").is_file() else None
+    tokenizer = tokenizer_of(origin)
     notes = [] if tokenizer else ["no tokenizer: this is no model of text"]
     output = node.options.get("output", "tokens")
     skeleton = build_skeleton(node, inputs)
@@ -50,15 +68,23 @@ def describe_model(origin: Origin) -> ExportedModel:
         own = {"name": node.name, "options": plain(node.options), "inputs": vars(inputs)}
         notes.append(f"transformers has no class that computes what this {node.name} does: only ostinato loads it")
         return ExportedModel("own", node, inputs, {"ostinato": own}, tokenizer, None, notes)
-    kind: Literal["causal", "scores"] = "causal"
+    kind: Kind = "causal"
     if output == "scalar":
         kind, config = "scores", score_config(config)
         if tokenizer is not None:
-            tokenizer, note = with_padding_token(tokenizer, origin.folder)
+            tokenizer, note = with_padding_token(tokenizer)
             notes += [note] if note else []
     elif output == "both":
         notes.append("its value head is left out: a language model has none")
     return ExportedModel(kind, node, inputs, {**config, **token_ids(tokenizer)}, tokenizer, skeleton, notes)
+
+
+def tokenizer_of(origin: Origin) -> Tokenizer | None:
+    """Its own, else that of the base of an adapter; None of a model without text."""
+    base = origin.base if isinstance(origin, AdapterOrigin) else None
+    folders = [origin.folder, *([base.folder] if base else [])]
+    there = any((folder / name).is_file() for folder in folders for name in TOKENIZER_FILES)
+    return origin.tokenizer() if there else None
 
 
 def build_skeleton(node: Component, inputs: ModelInputs) -> Any:

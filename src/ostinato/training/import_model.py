@@ -12,8 +12,8 @@ from torch import Tensor
 from ostinato.core.manifest import hash_file, hash_of
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.training.checkpoint import Snapshot, write_checkpoint
-from ostinato.training.export_config import build_skeleton
-from ostinato.training.export_weights import check_weights, stored_weights
+from ostinato.training.export_config import build_skeleton, tokenizer_of
+from ostinato.training.export_weights import check_weights, native_weights
 from ostinato.training.weights import Origin, model_files
 
 BESIDE = "generation_config.json"
@@ -41,11 +41,11 @@ def import_model(origin: Origin) -> Imported:
     """Nothing is loaded: the tensors are mapped from their files. RefusedError: they are not those of the model."""
     node, inputs = origin.model
     skeleton = build_skeleton(node, inputs)
-    tokenizer = origin.tokenizer() if (origin.folder / "tokenizer.json").is_file() else None
+    tokenizer = tokenizer_of(origin)
     files = model_files(None, node, skeleton, inputs, tokenizer)
     if (origin.folder / BESIDE).is_file():
         files[BESIDE] = (origin.folder / BESIDE).read_bytes()
-    tensors = stored_weights(origin.folder)
+    tensors = native_weights(origin)
     if skeleton is not None:
         check_weights(tensors, skeleton, str(origin.folder))
     hf = skeleton is not None and bool(skeleton.hf_config())

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ostinato.data.tokenizer import Tokenizer
+from ostinato.training.tokenizer_export import special_tokens
 
 CLASSES = {
     "gemma3_text": "Gemma3TextForSequenceClassification"
@@ -30,16 +29,14 @@ def statistics(weights: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: float(weights[name]) for name in STATISTICS if name in weights}
 
 
-def with_padding_token(tokenizer: Tokenizer, folder: Path) -> tuple[Tokenizer, str | None]:
+def with_padding_token(tokenizer: Tokenizer) -> tuple[Tokenizer, str | None]:
     """The tokenizer with a padding token that ends no text, and what is to be said of it.
 
     transformers takes the score at the last token that is not padding: were it a token that ends a text, the score of
     the token before it would be taken.
     """
-    added = json.loads((folder / "tokenizer.json").read_bytes()).get("added_tokens") or []
-    special = [one["content"] for one in added if one["special"]]
     own, bos = tokenizer.special_tokens["pad_token"], tokenizer.special_tokens["bos_token"]
-    for token in (own, bos, *special):
+    for token in (own, bos, *special_tokens(tokenizer)):
         if token is not None and tokenizer.token_id(token) not in tokenizer.eos_ids:
             note = None if token == own else f"the padding token is {token}, since {own} may be the last of a text"
             return (tokenizer if token == own else tokenizer.extended([], pad=token)), note

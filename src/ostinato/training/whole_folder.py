@@ -12,6 +12,9 @@ from pathlib import Path
 from ostinato.core.errors import OstinatoError, UserError
 from ostinato.core.manifest import fsync_folder
 
+MODEL_FILES = ("config.json", "adapter_config.json")
+KNOWN_FOLDERS = {"additional_chat_templates"}
+
 
 @contextmanager
 def whole_folder(target: Path, *, replace: bool, room_bytes: int = 0) -> Iterator[Path]:
@@ -47,7 +50,8 @@ def check_target(target: Path, replace: bool) -> None:
         raise UserError(f"{target} is no folder. Give another place: --to DIR.")
     if not replace:
         raise UserError(f"{target} is not empty. Give another place, or replace what is there: --force.")
-    is_model = (target / "config.json").is_file() and not any(path.is_dir() for path in target.iterdir())
+    is_model = any((target / name).is_file() for name in MODEL_FILES)
+    is_model &= {path.name for path in target.iterdir() if path.is_dir()} <= KNOWN_FOLDERS
     if not is_model or (target.parent / "manifest.json").is_file():
         raise UserError(f"{target} is no exported model, so it is not replaced. Remove it, or give another place.")
 
