@@ -24,6 +24,8 @@ def describe_adapter(origin: Origin) -> ExportedModel:
         raise UserError(
             f"{model.architecture} has other projections than this {name}. Export the adapter with --merge."
         )
+    if model.kind != "causal":
+        raise UserError("peft makes a head of its own for a model that gives scores. Use --merge.")
     if origin.base is None:
         raise UserError("the adapter's base is fresh weights that no file holds. Use --merge.")
     config["base_model_name_or_path"] = base_name(origin)
