@@ -26,7 +26,7 @@ def table(runs: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
 def cell(run: dict[str, Any], column: str) -> str:
     """One value of a run, as text."""
     if column == "step":
-        return f"{run['step']}/{run['total_steps'] or '?'}"
+        return step_text(run)
     if column in ("age", "duration"):
         seconds = run[f"{column}_seconds"]
         return "" if seconds is None else age(seconds)
@@ -40,6 +40,11 @@ def value_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e-3 or abs(value) >= 1e6 else f"{value:.4f}"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
+
+
+def step_text(run: dict[str, Any]) -> str:
+    """`7/10`; `7/?` where it is not known how many there are to be."""
+    return f"{run['step']}/{'?' if run['total_steps'] is None else run['total_steps']}"
 
 
 def _what(facts: dict[str, Any]) -> str:
@@ -57,7 +62,7 @@ def facts_text(facts: dict[str, Any]) -> str:
     best = ", ".join(f"{n} {value_text(b['value'])} at step {b['step']}" for n, b in facts["best"].items())
     error = facts["status"].get("error")
     lines = [
-        f"{facts['name']}  {facts['state']}  step {facts['step']}/{facts['total_steps'] or '?'}",
+        f"{facts['name']}  {facts['state']}  step {step_text(facts)}",
         _line("what", _what(facts)),
         _line(
             "when",
