@@ -57,7 +57,7 @@ def find_model(source: str, root: Path, step: int | None) -> tuple[Origin, Path 
     from ostinato.training.weights import find_weights, from_run
 
     if source.startswith("hub:"):
-        return find_weights(source, root, key="export"), None, None
+        return find_weights(source, root, key="source"), None, None
     if source.startswith("run:"):
         name, at, number = source.removeprefix("run:").partition("@")
         if at and (not number.isdecimal() or step not in (None, int(number))):
@@ -71,7 +71,7 @@ def find_model(source: str, root: Path, step: int | None) -> tuple[Origin, Path 
         raise UserError(f"--step: {folder} is no run, so it has no steps. Leave --step out.")
     run = run_of(folder)
     config = frozen_config(run) if run else None
-    return find_weights(str(folder), root, key="export"), run, config
+    return find_weights(str(folder), root, key="source"), run, config
 
 
 def run_of(folder: Path) -> Path | None:

@@ -18,15 +18,15 @@ from ostinato.cli.runs import JSON, ROOT, print_json
 def command(source: str, name: str, root: Path, as_json: bool) -> None:
     """Copy a model into a run folder, verified and hashed, with a record of where it came from.
 
-    SOURCE is a folder with config.json and safetensors, hub:ORG/NAME@REVISION, a run's or a checkpoint's folder, or
-    run:NAME@step. Then run:N, `generate N`, `export N` and `runs show N` know it.
+    SOURCE is a folder with config.json and safetensors, hub:ORG/NAME@REVISION, a run (its name, run:NAME@step) or
+    a checkpoint's folder. Then run:N, `generate N`, `export N` and `runs show N` know it.
     """
+    from ostinato.cli.export import find_model
     from ostinato.experiment.imported import check_free, create_imported
     from ostinato.training.import_model import import_model
-    from ostinato.training.weights import find_weights
 
     check_free(root, name)
-    origin = find_weights(source, root, key="import")
+    origin, _, _ = find_model(source, root, None)
     found = import_model(origin)
     facts = {
         "model": found.model,
@@ -46,4 +46,4 @@ def command(source: str, name: str, root: Path, as_json: bool) -> None:
 
 def source_of(source: str) -> str:
     """Folders by their full path, so that the record says the same from everywhere."""
-    return source if source.startswith(("hub:", "run:")) else str(Path(source).resolve())
+    return str(Path(source).resolve()) if Path(source).is_dir() else source
