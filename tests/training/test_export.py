@@ -116,7 +116,8 @@ def test_classes_that_give_scores() -> None:
         "smollm3",
     ):
         found = score_config({"model_type": kind, "architectures": [LANGUAGE[kind]]})
-        assert found["architectures"] == [SCORES[kind]]
+        assert found is not None and found["architectures"] == [SCORES[kind]]
+    assert score_config({"model_type": "rwkv", "architectures": ["RwkvForCausalLM"]}) is None
 
 
 def test_chat_templates_lie_in_files_of_their_own(tmp_path: Path) -> None:

@@ -64,17 +64,17 @@ def describe_model(origin: Origin) -> ExportedModel:
     skeleton = build_skeleton(node, inputs)
     language_model = skeleton if output == "tokens" else build_skeleton(with_tokens(node), inputs)
     config = language_model.hf_config() if language_model is not None else None
+    if config is not None and output == "scalar":
+        config = score_config(config)
     if config is None:
         own = {"name": node.name, "options": plain(node.options), "inputs": vars(inputs)}
         notes.append(f"transformers has no class that computes what this {node.name} does: only ostinato loads it")
         return ExportedModel("own", node, inputs, {"ostinato": own}, tokenizer, None, notes)
-    kind: Kind = "causal"
-    if output == "scalar":
-        kind, config = "scores", score_config(config)
-        if tokenizer is not None:
-            tokenizer, note = with_padding_token(tokenizer)
-            notes += [note] if note else []
-    elif output == "both":
+    kind: Kind = "scores" if output == "scalar" else "causal"
+    if kind == "scores" and tokenizer is not None:
+        tokenizer, note = with_padding_token(tokenizer)
+        notes += [note] if note else []
+    if output == "both":
         notes.append("its value head is left out: a language model has none")
     return ExportedModel(kind, node, inputs, {**config, **token_ids(tokenizer)}, tokenizer, skeleton, notes)
 

@@ -11,17 +11,30 @@ from torch import Tensor
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.training.tokenizer_export import special_tokens
 
-CLASSES = {
-    "gemma3_text": "Gemma3TextForSequenceClassification"
-}  # others: the model's name and ForSequenceClassification
+KNOWN = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "gpt2", "olmo2")
+OTHERWISE = {"gemma3_text": "Gemma3Text"}  # where the class is not called as that of the language model
 STATISTICS = ("reward_mean", "reward_std")
 
 
-def score_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json of the same model with a scalar head, from that of the language model."""
-    usual = re.sub("(ForCausalLM|LMHeadModel)$", "ForSequenceClassification", config["architectures"][0])
+def score_config(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """config.json of the same model with a scalar head, from that of the language model; None where there is none."""
+    kind = config["model_type"]
+    stem = re.sub("(ForCausalLM|LMHeadModel)$", "", config["architectures"][0])
+    usual = OTHERWISE.get(kind, stem) + "ForSequenceClassification"
+    name = usual if kind in KNOWN else named_by_transformers(kind)
+    if name is None:
+        return None
     labels = {"id2label": {"0": "score"}, "label2id": {"score": 0}, "problem_type": "regression"}
-    return {**config, "architectures": [CLASSES.get(config["model_type"], usual)], **labels}
+    return {**config, "architectures": [name], **labels}
+
+
+def named_by_transformers(kind: str) -> str | None:
+    """Its class for sequence classification by its own list; None without the library or the class."""
+    try:
+        from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as NAMES
+    except ImportError:
+        return None
+    return NAMES.get(kind)
 
 
 def statistics(weights: Mapping[str, Tensor]) -> dict[str, float]:
