@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -43,13 +43,18 @@ def miniature(model: Transformer) -> Callable[[int | None], Transformer] | None:
     from ostinato.models.fused_decoding import is_plain
 
     weight, kinds = model.model.embed_tokens.weight, model.kinds
-    layers = {"layers": len(kinds), "window_layers": [place for place, windowed in enumerate(kinds) if windowed]}
+    changes: dict[str, Any] = {
+        "layers": len(kinds),
+        "window_layers": [n for n, windowed in enumerate(kinds) if windowed],
+    }
+    if model.rope is not None and model.rope.options.by_length:
+        changes["rope_scaling"] = "none"  # angles are values, so no matter; and then it decodes at any length
 
     def make(vocabulary: int | None) -> Transformer:
         inputs = replace(model.inputs, vocab_size=vocabulary or model.inputs.vocab_size)
         draw = torch.Generator().manual_seed(0)
         with torch.device("meta"):
-            small = type(model)(inputs, **{**model.options, **layers})
+            small = type(model)(inputs, **{**model.options, **changes})
         small = small.to_empty(device=weight.device).to(weight.dtype).eval()
         for one in small.parameters():
             one.data.copy_(torch.randn(one.shape, generator=draw) * one.shape[-1] ** -0.5)
