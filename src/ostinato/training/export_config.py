@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from ostinato.core.config import Component
 from ostinato.core.inputs import ModelInputs
-from ostinato.core.registry import MODELS
+from ostinato.core.registry import MODELS, REGISTRIES
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.training.adapters import AdapterOrigin
 from ostinato.training.score_model import score_config, with_padding_token
@@ -76,7 +76,17 @@ def describe_model(origin: Origin) -> ExportedModel:
         notes += [note] if note else []
     if output == "both":
         notes.append("its value head is left out: a language model has none")
-    return ExportedModel(kind, node, inputs, {**config, **token_ids(tokenizer)}, tokenizer, skeleton, notes)
+    config |= token_ids(tokenizer)
+    return ExportedModel(kind, node, inputs, config, tokenizer, skeleton, notes, pieces_of(config, skeleton))
+
+
+def pieces_of(config: Mapping[str, Any], skeleton: nn.Module) -> Callable[[str], Any]:
+    """Where each weight lies in the files of its class: as its family says, else under its own name."""
+    families, shape = REGISTRIES.get("FAMILIES"), getattr(skeleton, "shape", None)
+    if families is None or shape is None:
+        return Whole
+    family = families.get(config["model_type"])
+    return lambda name: family.pieces(name, shape)
 
 
 def tokenizer_of(origin: Origin) -> Tokenizer | None:
