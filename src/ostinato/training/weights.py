@@ -93,8 +93,17 @@ def find_weights(
         return from_run(folder, int(step) if step else recorded_step)
     if (folder / "manifest.json").is_file():
         manifests.verify_files(folder, manifests.read_checkpoint(folder))
-        return Origin(folder / "model", {"folder": str(folder)})
-    return Origin(folder, {"folder": str(folder)})
+        return origin_at(folder / "model", {"folder": str(folder)}, root)
+    return origin_at(folder, {"folder": str(folder)}, root)
+
+
+def origin_at(folder: Path, lineage: dict[str, Any], root: Path) -> Origin:
+    """The origin of a folder, with weights of its own or with an adapter on those of another."""
+    if not (folder / "adapter_config.json").is_file():
+        return Origin(folder, lineage)
+    from ostinato.training.adapters import AdapterOrigin  # which stands on this file
+
+    return AdapterOrigin(folder, lineage, root)
 
 
 def find_origin(config: Config, began_from: Mapping[str, Any] | None = None) -> Origin | None:
@@ -140,7 +149,7 @@ def from_run(run: Path, step: int | None) -> Origin:
         "step": manifest["step"],
         "checkpoint": manifest["xxh3"],
     }
-    return Origin(folder / "model", lineage)
+    return origin_at(folder / "model", lineage, run.parent)
 
 
 def load_run_model(run: Path, step: int | None = None, device: str = "cpu") -> tuple[nn.Module, Tokenizer]:
@@ -160,15 +169,18 @@ def load_by_name(root: Path, device: str) -> Callable[[str], tuple[nn.Module, To
 
 
 def model_files(
-    config: Config, node: Component, model: Any, inputs: ModelInputs, tokenizer: Tokenizer | None
+    config: Config | None, node: Component, model: Any, inputs: ModelInputs, tokenizer: Tokenizer | None
 ) -> dict[str, bytes]:
     """What lies beside the weights in a checkpoint: config.json and the tokenizer's files, if there is one."""
     import tempfile
 
+    from ostinato.training.adapters import adapter_files
+
     own = {"name": node.name, "options": plain(node.options), "inputs": vars(inputs)}
     described = model.hf_config() if hasattr(model, "hf_config") else None
+    adapter = adapter_files(model, own)
     text = json.dumps({**(described or {}), "ostinato": own}, indent=1, ensure_ascii=False)
-    files = {"config.json": text.encode() + b"\n"}
+    files = {"config.json": text.encode() + b"\n", **adapter}
     if tokenizer is None:
         return files
     with tempfile.TemporaryDirectory() as folder:
