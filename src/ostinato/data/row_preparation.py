@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ostinato.core.errors import UserError
 from ostinato.data.encoding import Encoded, RowEncoder, TrainedTokens
 from ostinato.data.formats import DataOptions
+from ostinato.data.row_reading import CONVERSATIONS, EmptyResponse, Parts, Reading
 from ostinato.data.rows import RowError
 from ostinato.data.source import Row, Source
 from ostinato.data.token_writer import TokenWriter, prepared
 from ostinato.data.tokens import TokenShards
 
-VERSION = 1
+VERSION = 2
 ROWS_AT_ONCE = 1024
 MISTAKES_SHOWN = 10
 
@@ -29,31 +30,17 @@ class Outcome:
     remarks: dict[str, list[int]] = field(default_factory=dict)
     numbers: list[float] = field(default_factory=list)
     """Of each used row, the number that its format keeps beside its tokens; empty where it keeps none."""
+    kind: str = ""
+    """What all the rows are: "messages", "prompt and response", ..."""
 
-
-class EmptyResponse(RowError):
-    """A row whose response says nothing, which `data.on_empty: drop` leaves out."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a format makes of a row: rows that are encoded to a document each, and a number to keep beside them."""
-
-    rows: Sequence[Row]
-    number: float | None = None
-    remarks: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a format reads rows. `kind` names it in the cache; `check` raises RowError for documents that do not fit."""
-
-    kind: str
-    parts_of: Callable[[Row], Parts]
-    check: Callable[[Sequence[Encoded]], None] = lambda documents: None
-
-
-CONVERSATIONS = Reading("conversations", lambda row: Parts([row]))
+    def is_of(self, kind: str, row: Row) -> None:
+        """Note the kind of a row. Raises RowError where it is not that of the rows before."""
+        self.kind = self.kind or kind
+        if kind != self.kind:
+            raise RowError(
+                f"the keys {', '.join(map(str, row))} are {kind}, and the rows before are {self.kind}. One dataset "
+                "holds one kind: name its columns, or make several of it (data.train.sources)."
+            )
 
 
 class UnusableRows(UserError):
@@ -132,9 +119,11 @@ class _Preparation:
 
     def _parts_or_error(self, row: Row) -> Parts | RowError:
         try:
-            return self._reading.parts_of(row)
+            parts = self._reading.parts_of(row)
+            self._outcome.is_of(parts.kind, row)
         except RowError as error:
             return error
+        return parts
 
     def _checked(self, documents: list[Encoded]) -> list[Encoded] | RowError:
         try:
