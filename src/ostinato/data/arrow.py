@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -22,35 +23,21 @@ END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 REMEDY = "Fetch it again, or save it again."
 
 
-@DATASETS.register("arrow")
-class Arrow:
-    """What `datasets` wrote with `save_to_disk`, an .arrow file (file or stream format), or a folder's files that match
-    `pattern`, sorted by path.
+class ArrowFiles:
+    """Rows of .arrow files, in order; `root` is the folder that their names count from.
 
-    `split` names which part of a saved DatasetDict is read. `columns` names what is read, as {name in the row: column
-    of the file}; left out: all.
+    Raises UserError where they hold none, or lack a column.
     """
 
-    def __init__(
-        self,
-        seed: int,
-        *,
-        path: Path,
-        split: str | None = None,
-        pattern: str = "**/*.arrow",
-        columns: dict[str, str] | None = None,
-    ) -> None:
+    def __init__(self, paths: Sequence[Path], root: Path | None, columns: dict[str, str] | None = None) -> None:
         load_pyarrow("arrow")
-        folder = _split_of(path, split)
-        saved = _saved_files(folder)
-        self.paths, root = (saved, folder) if saved else find_files(folder, pattern)
-        self.columns = columns
+        self.paths, self.columns = paths, columns
         batches = [(number, batch) for number, file in enumerate(self.paths) for batch in open_batches(file)]
         self._batches = [batch for _, batch in batches if batch.rows]
         self._files = [number for number, batch in batches if batch.rows]
         self._ends = list(accumulate(batch.rows for batch in self._batches))
         if not self._ends:
-            raise UserError(f"{folder}: holds no rows. Correct the dataset's path or pattern.")
+            raise UserError(f"{root or paths[0]}: holds no rows. Correct the dataset's path or pattern.")
         for number in sorted(set(self._files)):
             first = self._files.index(number)
             if missing := lacking(self._batches[first].names, columns):
@@ -84,6 +71,29 @@ class Arrow:
             raise IndexError(f"{self.paths[0]} and on: {len(self)} rows, no number {index}")
         batch = bisect_right(self._ends, index)
         return batch, index - self._start(batch)
+
+
+@DATASETS.register("arrow")
+class Arrow(ArrowFiles):
+    """What `datasets` wrote with `save_to_disk`, an .arrow file (file or stream format), or a folder's files that match
+    `pattern`, sorted by path; a path may be a pattern itself.
+
+    `split` names which part of a saved DatasetDict is read. `columns` names what is read, as {name in the row: column
+    of the file}; left out: all.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        path: Path,
+        split: str | None = None,
+        pattern: str = "**/*.arrow",
+        columns: dict[str, str] | None = None,
+    ) -> None:
+        folder = _split_of(path, split)
+        saved = _saved_files(folder)
+        super().__init__(*((saved, folder) if saved else find_files(folder, pattern)), columns)
 
 
 class Batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,25 +18,19 @@ from ostinato.data.line_index import LineFile
 from ostinato.data.source import Row
 
 
-@DATASETS.register("jsonl")
-class Jsonl:
-    """A .jsonl file, a .json file of one array, either packed (.gz, .zst), or a folder's files that match `pattern`,
-    sorted by path; a path may be a pattern itself. Blank lines are no rows.
+class JsonFiles:
+    """Rows of JSON Lines files and of files of one array, in order; `root` is the folder that their names count from.
 
-    `columns` names what is read, as {name in the row: key in the file}, e.g. {prompt: question, response: answer}; left
-    out: all keys as they are.
+    Raises UserError where they hold none.
     """
 
-    def __init__(
-        self, seed: int, *, path: Path, pattern: str = "**/*.jsonl*", columns: dict[str, str] | None = None
-    ) -> None:
-        self.paths, root = find_files(path, pattern)
-        self.columns = columns
+    def __init__(self, paths: Sequence[Path], root: Path | None, columns: dict[str, str] | None = None) -> None:
+        self.paths, self.columns = paths, columns
         content, self.kind = fingerprint_files(self.paths, root)
         self.fingerprint = fingerprint_of(content, columns)
         self._files = [LineFile(file) for file in self.paths]
         if not len(self):
-            raise UserError(f"{path}: holds no rows. Correct the dataset's path or pattern.")
+            raise UserError(f"{root or paths[0]}: holds no rows. Correct the dataset's path or pattern.")
 
     def __len__(self) -> int:
         return int(self._bounds[-1])
@@ -77,6 +72,21 @@ class Jsonl:
                 f"{self.place(index)}: {_short(line)} is no JSON object. A line is {{...}} with named values."
             )
         return row
+
+
+@DATASETS.register("jsonl")
+class Jsonl(JsonFiles):
+    """A .jsonl file, a .json file of one array, either packed (.gz, .zst), or a folder's files that match `pattern`,
+    sorted by path; a path may be a pattern itself. Blank lines are no rows.
+
+    `columns` names what is read, as {name in the row: key in the file}, e.g. {prompt: question, response: answer}; left
+    out: all keys as they are.
+    """
+
+    def __init__(
+        self, seed: int, *, path: Path, pattern: str = "**/*.jsonl*", columns: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(*find_files(path, pattern), columns)
 
 
 def _not_json(line: bytes, error: ValueError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -19,25 +20,21 @@ from ostinato.data.source import Row
 GROUPS_KEPT = 4
 
 
-@DATASETS.register("parquet")
-class Parquet:
-    """A parquet file, or a folder's files that match `pattern`, sorted by path; a path may be a pattern itself.
+class ParquetFiles:
+    """Rows of parquet files, in order; `root` is the folder that their names count from.
 
-    `columns` names what is read, as {name in the row: column of the file}, e.g. {text: content}; left out: all.
+    Raises UserError where they hold none, or lack a column.
     """
 
-    def __init__(
-        self, seed: int, *, path: Path, pattern: str = "**/*.parquet", columns: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, paths: Sequence[Path], root: Path | None, columns: dict[str, str] | None = None) -> None:
         load_pyarrow("parquet")
-        self.paths, root = find_files(path, pattern)
-        self.columns = columns
+        self.paths, self.columns = paths, columns
         self._footers = [_footer(file) for file in self.paths]
         groups = [(f, g) for f, footer in enumerate(self._footers) for g in range(footer.num_row_groups)]
         sizes = [self._footers[f].row_group(g).num_rows for f, g in groups]
         self._groups, self._ends = groups, list(accumulate(sizes))
         if not self._ends or not self._ends[-1]:
-            raise UserError(f"{path}: holds no rows. Correct the dataset's path or pattern.")
+            raise UserError(f"{root or paths[0]}: holds no rows. Correct the dataset's path or pattern.")
         for file, (name, footer) in enumerate(zip(self.paths, self._footers, strict=True)):
             if missing := lacking(footer.schema.to_arrow_schema().names, columns):
                 raise no_column(str(name), missing, self._first_row(file))
@@ -95,6 +92,19 @@ class Parquet:
             return dict.fromkeys(self._footers[file].schema.to_arrow_schema().names)
         table = self._read(file, 0, None)
         return row_of(table, 0, table.column_names)
+
+
+@DATASETS.register("parquet")
+class Parquet(ParquetFiles):
+    """A parquet file, or a folder's files that match `pattern`, sorted by path; a path may be a pattern itself.
+
+    `columns` names what is read, as {name in the row: column of the file}, e.g. {text: content}; left out: all.
+    """
+
+    def __init__(
+        self, seed: int, *, path: Path, pattern: str = "**/*.parquet", columns: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(*find_files(path, pattern), columns)
 
 
 def _footer(path: Path) -> Any:
