@@ -69,6 +69,8 @@ class Repository:
         except errors.RepositoryNotFoundError as error:  # GatedRepoError is one
             what = f"hub:{self.name}: there is no {self._kind} of that name that you may read"
             raise UserError(f"{what}. Correct it, or log in: hf auth login.") from error
+        except errors.HfHubHTTPError as error:
+            raise UserError(f"hub:{self.name}: the hub answers: {str(error).splitlines()[0]}") from error
         except errors.LocalEntryNotFoundError as error:
             raise self._not_to_be_had(f"not in the cache{f' at {revision}' if revision else ''}") from error
         return Path(found)

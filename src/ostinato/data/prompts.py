@@ -105,7 +105,7 @@ class Prompts(SampleFormat):
                 outcome.is_of(prompt_key(row), row)
                 ids = self.encode_prompt(prompt_of(row))
             except RowError as error:
-                mistakes.append(f"{source.place(number)}: {error}")
+                mistakes.append((source.place(number), str(error)))
                 continue
             if len(ids) < self.options.sequence_length:
                 writer.add(np.array(ids), np.zeros(len(ids), dtype=bool))
@@ -113,7 +113,7 @@ class Prompts(SampleFormat):
                 outcome.dropped.setdefault(f"no room in {self.options.sequence_length} tokens", []).append(number)
             else:
                 room = f"the prompt has {len(ids)} tokens, which leaves no room in {self.options.sequence_length}"
-                mistakes.append(f"{source.place(number)}: {room}")
+                mistakes.append((source.place(number), room))
         if mistakes:
             remedy = "Shorten them, raise data.sequence_length, or leave long ones out with data.overlong: drop."
             raise UnusableRows(mistakes, [remedy], len(source))

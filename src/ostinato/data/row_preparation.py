@@ -44,13 +44,22 @@ class Outcome:
 
 
 class UnusableRows(UserError):
-    """Rows that cannot be trained on, each with its place, and the remedies."""
+    """Rows that cannot be trained on, as (place, what is wrong with it), and the remedies; one line for each wrong."""
 
-    def __init__(self, mistakes: list[str], remedies: list[str], rows_read: int) -> None:
-        shown = mistakes[:MISTAKES_SHOWN]
-        rest = [f"... and {len(mistakes) - len(shown)} more"] if len(mistakes) > len(shown) else []
+    def __init__(self, mistakes: list[tuple[str, str]], remedies: list[str], rows_read: int) -> None:
+        places: dict[str, list[str]] = {}
+        for place, what in mistakes:
+            places.setdefault(what, []).append(place)
+        lines = [_line(what, where) for what, where in places.items()]
+        shown = lines[:MISTAKES_SHOWN]
+        rest = [f"... and {len(lines) - len(shown)} more"] if len(lines) > len(shown) else []
         head = f"of the {rows_read:,} rows read, {len(mistakes)} cannot be trained on:"
         super().__init__("\n".join([head, *shown, *rest, *remedies]))
+
+
+def _line(what: str, places: list[str]) -> str:
+    also = f" ({len(places) - 1:,} more like it, the next {places[1]})" if len(places) > 1 else ""
+    return f"{places[0]}: {what}{also}" if places[0] else what
 
 
 def prepare_rows(source: Source, options: DataOptions, reading: Reading = CONVERSATIONS) -> TokenShards:
@@ -76,7 +85,7 @@ class _Preparation:
     def __init__(self, source: Source, options: DataOptions, reading: Reading) -> None:
         self._source, self._options, self._reading = source, options, reading
         self._outcome = Outcome(len(source))
-        self._mistakes: list[str] = []
+        self._mistakes: list[tuple[str, str]] = []
         self._remedies: dict[str, None] = {}
         self._rows_read = 0
 
@@ -151,7 +160,7 @@ class _Preparation:
                     rows.append(self._source[number])
                     numbers.append(number)
                 except UserError as error:  # says its place itself
-                    self._mistakes.append(str(error))
+                    self._mistakes.append(("", str(error)))
             yield numbers, rows
 
     def _ready(self, number: int, documents: list[Encoded]) -> list[TrainedTokens] | None:
@@ -183,4 +192,4 @@ class _Preparation:
             self._mistake(number, mistake)
 
     def _mistake(self, number: int, what: str) -> None:
-        self._mistakes.append(f"{self._source.place(number)}: {what}")
+        self._mistakes.append((self._source.place(number), what))
