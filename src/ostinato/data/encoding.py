@@ -123,7 +123,8 @@ class RowEncoder:
             speaking = [number for number, message in enumerate(chat.messages) if message["role"] == "assistant"]
             chosen = speaking[-1:] if self._train_on == "last_assistant" else speaking
             wanted = [number for number in chosen if number not in chat.context]
-            text, spans = self._template.spans(chat.messages, wanted, chat.tools)
+            ends = [token for index in self._tokenizer.eos_ids if (token := self._tokenizer.token(index))]
+            text, spans = self._template.spans(chat.messages, wanted, chat.tools, ends)
         remarks = [REASONING_LEFT_OUT] if check_nothing_lost(chat.messages, text) else []
         if any(self._special.search(message["content"]) for message in chat.messages):
             remarks.append(SPELLS_SPECIAL)
