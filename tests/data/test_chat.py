@@ -3,8 +3,9 @@
 import pytest
 
 from ostinato.core.errors import UserError
-from ostinato.data.chat import ChatTemplate, check_nothing_lost
+from ostinato.data.chat import ChatTemplate
 from ostinato.data.chat_templates import TEMPLATES
+from ostinato.data.lost_messages import check_nothing_lost
 from ostinato.data.rows import RowError
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": None}

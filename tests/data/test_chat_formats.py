@@ -8,8 +8,9 @@ from datetime import date
 import pytest
 
 from ostinato.core.errors import UserError
-from ostinato.data.chat import ChatTemplate, check_nothing_lost
+from ostinato.data.chat import ChatTemplate
 from ostinato.data.chat_templates import TEMPLATES
+from ostinato.data.lost_messages import check_nothing_lost
 from ostinato.data.rows import RowError
 
 oracle = pytest.importorskip("transformers.utils.chat_template_utils")

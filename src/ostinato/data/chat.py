@@ -6,9 +6,7 @@ rendering growing prefixes of the messages (post_training.md 3).
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -17,6 +15,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from ostinato.core.errors import UserError
+from ostinato.data.lost_messages import shortened
 from ostinato.data.rows import Message, RowError
 from ostinato.data.template_sandbox import CLOSE, OPEN, TemplateEnvironment
 
@@ -128,29 +127,6 @@ class ChatTemplate:
         return len(before), max(len(before), len(after))
 
 
-def check_nothing_lost(messages: Sequence[Message], text: str) -> bool:
-    """Raise RowError if what a message says is not in the rendering; whether only reasoning was left out."""
-    contents = [message["content"].strip() for message in messages]
-    reasoning_left_out = False
-    for content, times in Counter(contents).items():
-        if text.count(content) >= times or text.count(json.dumps(content, ensure_ascii=False)[1:-1]) >= times:
-            continue  # as it is, or as a string of JSON, which some templates make of a tool's result
-        answer = content.rpartition("</think>")[2].strip()
-        if answer == content or answer not in text:
-            number = contents.index(content)
-            raise RowError(
-                f"the chat template loses message {number + 1} of {len(messages)} ({messages[number]['role']}): "
-                f"{_short(content)} is not in the rendering. Use another template, or leave such messages out."
-            )
-        reasoning_left_out = True
-    for message in messages:
-        for call in message.get("tool_calls") or ():
-            if (name := call.get("function", call).get("name", "")) not in text:
-                raise RowError(f"the chat template loses the call of tool {name!r}. Use a template that knows tools.")
-        reasoning_left_out |= (message.get("reasoning_content") or "").strip() not in text
-    return reasoning_left_out
-
-
 def _up_to_stop(said: str, content: str, ends: Collection[str]) -> str:
     """What a turn says up to its stop token; some templates close the whole text behind it."""
     behind = said.rfind(content) + len(content) if content in said else 0
@@ -188,11 +164,7 @@ def _without_marks(marked: str) -> Rendering:
 def _first_difference(prefix: str, whole: str) -> str:
     at = next((i for i, (a, b) in enumerate(zip(prefix, whole, strict=False)) if a != b), min(len(prefix), len(whole)))
     start = max(0, at - 20)
-    return f"at character {at} there is {_short(prefix[start:])} instead of {_short(whole[start:])}"
-
-
-def _short(text: str, limit: int = 60) -> str:
-    return repr(text if len(text) <= limit else text[:limit] + "...")
+    return f"at character {at} there is {shortened(prefix[start:])} instead of {shortened(whole[start:])}"
 
 
 def _has_blocks(source: str) -> bool:

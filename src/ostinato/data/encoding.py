@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 
 from ostinato.core.errors import UserError
-from ostinato.data.chat import Span, check_nothing_lost
+from ostinato.data.chat import Span
+from ostinato.data.lost_messages import check_nothing_lost
 from ostinato.data.rows import Conversation, Message, PromptResponse, RowError, read_row
 from ostinato.data.source import Row
 from ostinato.data.token_edges import TokenEdges

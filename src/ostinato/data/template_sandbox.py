@@ -130,7 +130,10 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return super()._generate(source, *args, **kwargs)
 
     def _weighed(self, value: Any) -> Any:
-        self._budget.weigh(value)
+        if isinstance(value, str):
+            self._budget.charge(len(value))
+        else:
+            self._budget.weigh(value)
         return value
 
     def _guarded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
