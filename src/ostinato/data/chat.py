@@ -129,7 +129,7 @@ class ChatTemplate:
 
 def _up_to_stop(said: str, content: str, ends: Collection[str]) -> str:
     """What a turn says up to its stop token; some templates close the whole text behind it."""
-    behind = said.rfind(content) + len(content) if content in said else 0
+    behind = said.find(content) + len(content) if content in said else 0
     stops = [(at, at + len(end)) for end in ends if (at := said.find(end, behind)) >= 0]
     return said[: min(stops)[1]] if stops else said
 

@@ -19,6 +19,7 @@ from ostinato.data.tokenizer import Tokenizer
 
 TrainOn = Literal["assistant", "last_assistant", "all"]
 SPELLS_SPECIAL = "a message spells a special token, which is read as that token"
+NO_END = "no token ends the answer, for the tokenizer has none (tokenizer.added_tokens: [<|endoftext|>])"
 REASONING_LEFT_OUT = "reasoning left out by the chat template"
 
 
@@ -145,7 +146,10 @@ class RowEncoder:
                 f"it begins with {self._tokenizer.token(bos)} twice. Leave it out of the row or the template."
             )
         trained[:1] = False
-        return Encoded(whole, trained, draft.remarks)
+        if not draft.framed and trained.any() and not np.isin(whole[trained], self._tokenizer.eos_ids).any():
+            self._check_stop(whole[trained])
+        endless = [NO_END] if draft.framed and len(parts) > 1 and not self._tokenizer.eos_ids else []
+        return Encoded(whole, trained, [*draft.remarks, *endless])
 
     def _framed(self, ids: np.ndarray, trained: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         bos, eos, ends = self._bos, self._tokenizer.eos_id, self._tokenizer.eos_ids
