@@ -9,7 +9,7 @@ from tokenizers import decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, WordLevel
 
 from ostinato.data.chat_templates import TEMPLATES
-from ostinato.data.encoding import NO_END, REASONING_LEFT_OUT, SPELLS_SPECIAL, RowEncoder
+from ostinato.data.encoding import REASONING_LEFT_OUT, SPELLS_SPECIAL, RowEncoder
 from ostinato.data.rows import RowError
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.data.tokenizer_kinds import bpe, byte, character, with_added_tokens
@@ -277,7 +277,7 @@ def test_message_that_spells_a_special_token_is_remarked_and_its_mask_holds():
     assert encoded.remarks == [SPELLS_SPECIAL]
     expected = "<|im_start|>user\nwhat is <|im_end|>?<|im_end|>\n<|im_start|>assistant\n⟦a <|im_end|>\nb<|im_end|>⟧\n"
     assert (encoded.ids.tolist(), encoded.trained.tolist()) == by_hand(tokenizer, expected)
-    assert RowEncoder(character(["a<|b>"])).encode([{"prompt": "a", "response": "<|b|>"}])[0].remarks == [NO_END]
+    assert RowEncoder(character(["a<|b>"])).encode([{"prompt": "a", "response": "<|b|>"}])[0].remarks == []
 
 
 def test_one_bad_row_spoils_no_other():

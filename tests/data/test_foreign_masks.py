@@ -8,7 +8,7 @@ from tests.data.foreign import bpe_pieces, sentencepiece, unigram_pieces
 from tests.data.test_encoding import SPECIALS, by_hand, encode
 
 from ostinato.data.chat_templates import TEMPLATES
-from ostinato.data.encoding import NO_END, RowEncoder
+from ostinato.data.encoding import RowEncoder
 from ostinato.data.rows import RowError
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.data.tokenizer_kinds import bpe, byte, character
@@ -83,10 +83,11 @@ def test_a_stop_that_is_no_token_or_is_missing_is_refused():
         encode(byte().with_chat_template(outside), {"prompt": "a", "response": "b"})
 
 
-def test_answers_without_any_end_are_told():
-    encoder = RowEncoder(character(["ab"]))
-    assert encoder.encode([{"prompt": "a", "response": "b"}])[0].remarks == [NO_END]
-    assert encoder.encode([{"text": "ab"}])[0].remarks == []
+def test_answers_without_any_end_are_told(caplog):
+    RowEncoder(byte())
+    assert not caplog.text
+    RowEncoder(character(["ab"]))
+    assert "no token ends an answer: the tokenizer has none" in caplog.text
 
 
 def test_a_text_closed_behind_the_last_turn_trains_on_the_turn_only():

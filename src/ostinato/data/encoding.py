@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,9 +18,9 @@ from ostinato.data.source import Row
 from ostinato.data.token_edges import TokenEdges
 from ostinato.data.tokenizer import Tokenizer
 
+log = logging.getLogger(__name__)
 TrainOn = Literal["assistant", "last_assistant", "all"]
 SPELLS_SPECIAL = "a message spells a special token, which is read as that token"
-NO_END = "no token ends the answer, for the tokenizer has none (tokenizer.added_tokens: [<|endoftext|>])"
 REASONING_LEFT_OUT = "reasoning left out by the chat template"
 
 
@@ -64,6 +65,8 @@ class RowEncoder:
         self._edges = TokenEdges(tokenizer)
         names = (tokenizer.token(int(index)) for index in np.flatnonzero(tokenizer.token_bytes() == 0))
         self._special = re.compile("|".join(re.escape(name) for name in names if name) or "(?!)")
+        if not tokenizer.eos_ids:
+            log.warning("no token ends an answer: the tokenizer has none (tokenizer.added_tokens: ['<|endoftext|>']).")
         # One token that both begins and ends documents (GPT-2) is not put in front.
         self._bos = None if tokenizer.bos_id in tokenizer.eos_ids else tokenizer.bos_id
 
@@ -148,8 +151,7 @@ class RowEncoder:
         trained[:1] = False
         if not draft.framed and trained.any() and not np.isin(whole[trained], self._tokenizer.eos_ids).any():
             self._check_stop(whole[trained])
-        endless = [NO_END] if draft.framed and len(parts) > 1 and not self._tokenizer.eos_ids else []
-        return Encoded(whole, trained, [*draft.remarks, *endless])
+        return Encoded(whole, trained, draft.remarks)
 
     def _framed(self, ids: np.ndarray, trained: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         bos, eos, ends = self._bos, self._tokenizer.eos_id, self._tokenizer.eos_ids
