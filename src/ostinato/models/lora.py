@@ -22,15 +22,17 @@ from ostinato.core.errors import UserError
 from ostinato.core.mistakes import nearest
 from ostinato.core.registry import MODELS
 from ostinato.models.peft_format import PREFIX, peft_config, read_config, read_tensors
+from ostinato.models.quantized import nf4, product
 
 OUTPUT = "lm_head.weight"
 
 
-class LoRALinear(nn.Linear):
+class AdaptedLinear(nn.Linear):
     """x W' + bias + scaling x A' B' (arXiv:2106.09685), W (out, in) and bias frozen, A (rank, in), B (out, rank) fp32.
 
     With `dora` (arXiv:2402.09353) the rows of W + scaling B A are brought to the trained lengths
-    `lora_magnitude_vector`, (out,); what they are divided by is taken for a constant by the gradient.
+    `lora_magnitude_vector`, (out,); what they are divided by is taken for a constant by the gradient. W may be
+    quantized, and then stays so.
     """
 
     def __init__(self, base: nn.Linear, rank: int, scaling: float, dropout: float, dora: bool) -> None:
@@ -41,22 +43,23 @@ class LoRALinear(nn.Linear):
         kind = {"bias": False, "device": base.weight.device, "dtype": torch.float32}
         self.lora_A = nn.utils.skip_init(nn.Linear, base.in_features, rank, **kind)
         self.lora_B = nn.utils.skip_init(nn.Linear, rank, base.out_features, **kind)
-        self.lora_B.weight.data.zero_()
-        self.lora_magnitude_vector = nn.Parameter(base.weight.detach().float().norm(dim=1)) if dora else None
+        for part in (self.lora_A, self.lora_B):
+            part.weight.data.zero_()
+        self.lora_magnitude_vector = nn.Parameter(self._sum().norm(dim=1)) if dora else None
         self.train(base.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(x, self.weight, self.bias)
+        y = product(x, self.weight, self.bias)
         drops = bool(self.dropout) and self.training
         dropped = F.dropout(x, self.dropout) if drops else x
         low = self.lora_B(self.lora_A(dropped.to(self.lora_A.weight.dtype))) * self.scaling
         if self.lora_magnitude_vector is None:
             return (y + low).to(y.dtype)
         ratio = self.lora_magnitude_vector / self._sum().norm(dim=1)
-        plain = F.linear(dropped, self.weight) if drops else y if self.bias is None else y - self.bias
+        plain = product(dropped, self.weight) if drops else y if self.bias is None else y - self.bias
         return (y + (ratio - 1) * plain + ratio * low).to(y.dtype)
 
-    def merged_weight(self) -> Tensor:
+    def whole_weight(self) -> Tensor:
         """The one matrix that the module amounts to, (out, in), in the dtype of W."""
         whole = self._sum()
         if self.lora_magnitude_vector is not None:
@@ -67,13 +70,19 @@ class LoRALinear(nn.Linear):
     def _sum(self) -> Tensor:
         """W + scaling B A, fp32."""
         with torch.autocast(self.weight.device.type, enabled=False):
-            return self.weight.float() + self.scaling * (self.lora_B.weight @ self.lora_A.weight)
+            return self.weight.to(torch.float32) + self.scaling * (self.lora_B.weight @ self.lora_A.weight)
 
     def merged(self) -> nn.Linear:
         """A plain projection in its place, with a new weight in the dtype of W."""
         plain = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
-        plain.weight, plain.bias = nn.Parameter(self.merged_weight()), self.bias
+        plain.weight, plain.bias = nn.Parameter(self.whole_weight()), self.bias
         return plain.train(self.training)
+
+
+class LoRALinear(AdaptedLinear):
+    """With W in a floating type. It is decoded merged, which takes a merged copy while texts are sampled."""
+
+    merged_weight = AdaptedLinear.whole_weight
 
 
 @dataclass
@@ -87,6 +96,7 @@ class Adapter:
     shared: bool  # whether the embedding that is trained in full is the head's weight too
     name: str = "lora"
     base: dict[str, Any] = field(default_factory=dict)  # where the frozen weights are from, and their hash
+    digests: dict[str, str] = field(default_factory=dict)  # of each weight of the base, before it was cast
 
     def stored(self, model: nn.Module) -> dict[str, Tensor]:
         """The tensors that a checkpoint holds, by their names in peft's files."""
@@ -114,7 +124,7 @@ class Adapter:
         """Make the adapted model a plain one with the same outputs, in place."""
         for name in self.targets:
             module = model.get_submodule(name)
-            assert isinstance(module, LoRALinear)
+            assert isinstance(module, AdaptedLinear)
             replace(model, name, module.merged())
         model.requires_grad_(True)
         del model.adapter
@@ -134,7 +144,7 @@ def lora(
     rslora: bool = False,
     dora: bool = False,
     modules_to_save: list[str] | None = None,
-    base_dtype: Literal["float32", "bfloat16"] | None = None,
+    base_dtype: Literal["float32", "bfloat16", "nf4"] | None = None,
     path: Path | None = None,
 ) -> nn.Module:
     """LoRA (Hu et al. 2021, arXiv:2106.09685): frozen weights, and in `targets` a trained product of rank `rank`.
@@ -144,7 +154,8 @@ def lora(
     all-linear: every linear layer but the head. `ranks` and `alphas`: other values for modules whose name ends in the
     pattern, a regular expression. `rslora`: alpha / sqrt(rank) (arXiv:2312.03732). `dora`: direction and length apart
     (arXiv:2402.09353). `modules_to_save` are trained in full and stored too, as a new head always is. `base_dtype`
-    bfloat16 halves the frozen weights; use it with mixed_precision bf16. `path`: a folder in peft's format, to go on
+    bfloat16 halves the frozen weights; nf4 (QLoRA, arXiv:2305.14314) also keeps those beside adapters in four bits;
+    either wants mixed_precision bf16. `path`: a folder in peft's format, to go on
     from; all else but dropout and base_dtype is then as it says.
     """
     if not isinstance(model, nn.Module):
@@ -172,12 +183,16 @@ def lora(
     model.requires_grad_(False)
     if base_dtype is not None:
         for parameter in model.parameters():
-            parameter.data = parameter.data.to(getattr(torch, base_dtype))
+            parameter.data = parameter.data.to(torch.float32 if base_dtype == "float32" else torch.bfloat16)
     for name in names:
         own = pattern_value(options["ranks"], name.removeprefix(inner(model)), options["rank"])
         power = pattern_value(options["alphas"], name.removeprefix(inner(model)), options["alpha"])
         scaling = power / (math.sqrt(own) if options["rslora"] else own)
-        added = LoRALinear(linear(model, name), own, scaling, dropout, options["dora"])
+        base = linear(model, name)
+        if base_dtype == "nf4":
+            base.weight = nf4(base.weight)
+        kind = AdaptedLinear if base_dtype == "nf4" else LoRALinear
+        added = kind(base, own, scaling, dropout, options["dora"])
         bound = 1 / math.sqrt(added.in_features)
         generator = seeding.generator(seed, "init", f"{name}.lora_A.weight")
         drawn = torch.empty(added.lora_A.weight.shape).uniform_(-bound, bound, generator=generator)
@@ -196,11 +211,11 @@ def lora(
 
 def merged_state(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and persistent buffers under the base's names, adapters merged; of a plain model as they are."""
-    adapted = {name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)}
+    adapted = {name: module for name, module in model.named_modules() if isinstance(module, AdaptedLinear)}
     kept = model.state_dict(keep_vars=True)
     state: dict[str, Tensor] = dict(model.named_parameters())
     state |= {name: buffer for name, buffer in model.named_buffers() if name in kept}
-    merged = {f"{name}.weight": module.merged_weight() for name, module in adapted.items()}
+    merged = {f"{name}.weight": module.whole_weight() for name, module in adapted.items()}
     return {name: merged.get(name, tensor.detach()) for name, tensor in state.items() if ".lora_" not in name}
 
 
