@@ -6,6 +6,7 @@ what it hashes to, so that a base that changed is refused.
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,10 +58,10 @@ def adapted(model: Any, node: Component, origin: Origin | None, seed: int) -> nn
 
 def built(node: Component, model: Any, seed: int) -> Any:
     """The model with the adapter of `node`, which knows the digests of the base."""
+    if next(iter(inspect.signature(MODELS.get(node.name)).parameters), "") != "model":
+        raise UserError(f"model.adapter.name: {node.name} is no adapter. Write {{name: lora}}.")
     digests = digests_of(named_weights(model))
     model = MODELS.build(node, model, seed)
-    if not hasattr(model, "adapter"):
-        raise UserError(f"model.adapter.name: {node.name} is no adapter. Known: lora.")
     model.adapter.digests = digests
     return model
 
