@@ -24,7 +24,7 @@ from ostinato.core.registry import MODELS
 from ostinato.models.peft_format import PREFIX, peft_config, read_config, read_tensors
 from ostinato.models.quantized import nf4, product
 
-OUTPUT = "lm_head.weight"
+NEW = ("score.weight", "reward_mean", "reward_std")  # heads of value models, which a base has not
 
 
 class AdaptedLinear(nn.Linear):
@@ -104,9 +104,9 @@ class Adapter:
         found: dict[str, Tensor] = {name: one for name, one in model.named_parameters() if name in names}
         kept = model.state_dict(keep_vars=True)
         found |= {name: buffer for name, buffer in model.named_buffers() if name in kept}
-        stored = {PREFIX + name.removeprefix(inner(model)): tensor for name, tensor in found.items()}
+        stored = {PREFIX + name: tensor for name, tensor in found.items()}
         if self.shared:
-            stored[PREFIX + OUTPUT] = model.output_weight  # type: ignore[assignment]
+            stored[PREFIX + head_weight(model)] = model.output_weight  # type: ignore[assignment]
         return stored
 
     def load(self, model: nn.Module, folder: Path) -> None:
@@ -115,7 +115,7 @@ class Adapter:
 
     def config(self, model: nn.Module) -> dict[str, Any]:
         """adapter_config.json."""
-        names = {name.rpartition(".")[0].removeprefix(inner(model)) for name in self.whole}
+        names = {name.rpartition(".")[0] for name in self.whole}
         saved = sorted(name for name in names if name)
         return peft_config({**self.options, "targets": self.chosen, "modules_to_save": saved}, self.base, self.shared)
 
@@ -174,19 +174,19 @@ def lora(
     whole = whole_parameters(model, options["modules_to_save"])
     names = find_targets(model, options, whole, strict=path is None)
     output = getattr(model, "output_weight", None)
-    shared = any(one is output and not ends_in(n, OUTPUT) for n, one in model.named_parameters() if n in whole)
+    shared = any(one is output and n != head_weight(model) for n, one in model.named_parameters() if n in whole)
     if shared and not ensured:
         raise UserError(f"{path}: it has trained the embedding apart from the head, and here the two are one tensor.")
     chosen = options["targets"]
     if chosen == "all-linear":
-        chosen = short_names([name.removeprefix(inner(model)) for name in names], linear_names(model))
+        chosen = short_names(names, linear_names(model))
     model.requires_grad_(False)
     if base_dtype is not None:
         for parameter in model.parameters():
             parameter.data = parameter.data.to(torch.float32 if base_dtype == "float32" else torch.bfloat16)
     for name in names:
-        own = pattern_value(options["ranks"], name.removeprefix(inner(model)), options["rank"])
-        power = pattern_value(options["alphas"], name.removeprefix(inner(model)), options["alpha"])
+        own = pattern_value(options["ranks"], name, options["rank"])
+        power = pattern_value(options["alphas"], name, options["alpha"])
         scaling = power / (math.sqrt(own) if options["rslora"] else own)
         base = linear(model, name)
         if base_dtype == "nf4":
@@ -201,7 +201,7 @@ def lora(
     for name, parameter in model.named_parameters():
         if name in whole:
             parameter.data = parameter.data.float()
-            parameter.requires_grad_(not name.rpartition(".")[2].startswith("reward_"))
+            parameter.requires_grad_(not name.startswith("reward_"))
     recorded = {**options, "dropout": dropout, "base_dtype": base_dtype}
     model.adapter = Adapter(recorded, names, chosen, whole, shared)  # type: ignore[assignment]
     if path is not None:
@@ -222,8 +222,7 @@ def merged_state(model: nn.Module) -> dict[str, Tensor]:
 def fill(model: Any, tensors: Mapping[str, Tensor], what: str) -> None:
     """Put the tensors of peft's file into an adapted model; of its heads only those that the file has."""
     wanted = model.adapter.stored(model)
-    start, heads = inner(model), getattr(model, "heads", ())
-    optional = {PREFIX + name.removeprefix(start) for name in heads}
+    optional = {PREFIX + name for name in getattr(model, "heads", ())}
     if missing := sorted((set(wanted) ^ set(tensors)) - optional):
         raise UserError(f"{what}: these tensors are in one of file and model only: {', '.join(missing[:5])}.")
     with torch.no_grad():
@@ -251,15 +250,13 @@ def check(options: Mapping[str, Any], dropout: float) -> None:
 # ---- which modules
 
 
-def inner(model: Any) -> str:
-    """What stands before the names of a model that is held by another, such as `network.`; peft does not know it."""
-    return getattr(model, "inner_prefix", "")
+def head_weight(model: Any) -> str:
+    """The name of the head's weight, the first of a model's `heads`."""
+    return next(iter(getattr(model, "heads", ())), "")
 
 
 def linear_names(model: nn.Module) -> list[str]:
-    """The linear layers, without what stands before the names of a model that is held by another."""
-    start = inner(model)
-    return [name.removeprefix(start) for name, module in model.named_modules() if type(module) is nn.Linear]
+    return [name for name, module in model.named_modules() if type(module) is nn.Linear]
 
 
 def linear(model: nn.Module, name: str) -> nn.Linear:
@@ -285,11 +282,11 @@ def pattern_value(patterns: Mapping[str, Any], name: str, default: Any) -> Any:
 
 def find_targets(model: Any, options: Mapping[str, Any], whole: list[str], *, strict: bool) -> list[str]:
     """Names of the modules to adapt. `strict`: each entry and each pattern must name something."""
-    start, wanted = inner(model), options["targets"]
+    wanted = options["targets"]
     output, heads = getattr(model, "output_weight", None), set(getattr(model, "heads", ()))
     linears = linear_names(model)
-    read = {name for name in linears if name + ".weight" in heads or linear(model, start + name).weight is output}
-    free = [name for name in linears if name not in read and f"{start}{name}.weight" not in whole]
+    read = {name for name in linears if name + ".weight" in heads or linear(model, name).weight is output}
+    free = [name for name in linears if name not in read and f"{name}.weight" not in whole]
     if wanted == "all-linear":
         chosen = free
     elif isinstance(wanted, str):
@@ -313,7 +310,7 @@ def find_targets(model: Any, options: Mapping[str, Any], whole: list[str], *, st
         for pattern in options[option]:
             if not any(pattern_value({pattern: True}, name, False) for name in chosen):
                 raise UserError(f"model.adapter.{option}: no target ends in {pattern!r}. Known: {', '.join(known)}.")
-    return [start + name for name in chosen]
+    return chosen
 
 
 def whole_parameters(model: Any, modules: list[str]) -> list[str]:
@@ -325,7 +322,7 @@ def whole_parameters(model: Any, modules: list[str]) -> list[str]:
             guess = nearest(wanted, known)
             hint = f" Did you mean {guess}?" if guess else ""
             raise UserError(f"model.adapter.modules_to_save: there is no module {wanted}.{hint} Known: {known}.")
-    heads = set(getattr(model, "heads", ())) - {OUTPUT}
+    heads = set(getattr(model, "heads", ())) & {*NEW}
     found = []
     for name, _ in model.named_parameters():
         parents = name.split(".")[:-1]
