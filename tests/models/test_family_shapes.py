@@ -145,6 +145,26 @@ def test_rounding_to_bf16_is_that_of_transformers(family: str) -> None:
     assert own.state_dict()["model.norm.weight"].dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("family", ["gemma2", "gemma3", "olmo2", "phi3"])
+@torch.no_grad()
+def test_generation_in_bf16_gives_the_log_probs_of_a_forward_pass(family: str) -> None:
+    own, prompts = pair(family)[1].bfloat16(), [text[:9].tolist() for text in texts()]
+    for found in Generator(byte()).generate(own, prompts, SamplingParams(max_new_tokens=12)):
+        text = torch.tensor([found.prompt_ids + found.response_ids])
+        scores = own(text[:, :-1], labels=text[:, 1:]).log_probs[len(found.prompt_ids) - 1 :]
+        difference = (scores - torch.tensor(found.log_probs)).abs()  # eight bits of mantissa
+        assert difference.mean() < 0.06 and difference.max() < 0.3
+
+
+@pytest.mark.parametrize("family", ["dynamic", "phi3_longrope"])
+def test_not_exact_means_no_other_angles(family: str) -> None:
+    """Texts on both sides of the original length, together."""
+    own, prompts = pair(family)[1], [text[:size].tolist() for text, size in zip(texts(), (5, 20, 30), strict=False)]
+    params = SamplingParams(max_new_tokens=16, temperature=0.0)
+    exact, rough = (Generator(byte(), exact=exact).generate(own, prompts, params) for exact in (True, False))
+    assert [sample.response_ids for sample in exact] == [sample.response_ids for sample in rough]
+
+
 def test_fresh_norms_do_nothing() -> None:
     for name, weight in ours("gemma3").named_parameters():
         if "norm" in name:
