@@ -178,6 +178,7 @@ def test_fresh_norms_do_nothing() -> None:
         ({"window_layers": [0]}, "set window"),
         ({"rope_local_base": 1e4}, "set window"),
         ({"window": 4, "window_layers": [1, 9]}, r"window_layers \[1, 9\]: the layers are 0 to 3"),
+        ({"rope_fraction": 1.5}, "rope_fraction 1.5 is no part of a head"),
         ({"rope_fraction": 0.33}, "must be even, not 21"),
         ({"rope_scaling": "longrope"}, "rope_short_factors: 0 numbers, a head has 32 pairs"),
         ({"attention": "documents", "attention_softcap": 3.0}, "documents has no attention_softcap"),
