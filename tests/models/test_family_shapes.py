@@ -95,6 +95,7 @@ def copied(model: Any) -> Any:
 
 
 @every_family
+@torch.no_grad()
 @pytest.mark.parametrize("way", [FusedDecoding, CachedDecoding])
 def test_greedy_texts_equal_transformers(family: str, way: type) -> None:
     model, own = pair(family)
@@ -114,6 +115,10 @@ def test_greedy_texts_equal_transformers(family: str, way: type) -> None:
                 use_cache=family != "dynamic",  # there old keys keep the angles of a shorter text
             )
             assert sample.response_ids == wanted[0, len(prompt) :].tolist()
+            if len(wanted[0]) <= ORIGINAL or not own.rope or not own.rope.options.by_length:
+                logits = copy.deepcopy(model)(wanted).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+                log_probs = logits.gather(1, wanted[0, len(prompt) :, None])[:, 0].tolist()
+                assert sample.log_probs == pytest.approx(log_probs, abs=2e-5)
 
 
 def test_angles_by_length_are_kept_to_the_original_length_only() -> None:
