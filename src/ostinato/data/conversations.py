@@ -48,10 +48,13 @@ class Conversations(SampleFormat):
 
     def describe(self, item: TrainedTokens) -> str:
         """The text, special tokens too, with ⟦...⟧ around what is trained on."""
-        pieces = []
+        pieces, before, decode = [], "", self.options.tokenizer.decode
         for trained, run in groupby(range(len(item.ids)), key=lambda at: bool(item.trained[at])):
-            text = self.options.tokenizer.decode(item.ids[list(run)].tolist())
+            places = list(run)
+            whole = decode(item.ids[: places[-1] + 1].tolist())  # by itself a run may lose the space in front of it
+            text = whole[len(before) :] if whole.startswith(before) else decode(item.ids[places].tolist())
             pieces.append(f"⟦{text}⟧" if trained else text)
+            before = whole
         return "".join(pieces)
 
     def encode_prompt(self, prompt: str | Sequence[Message]) -> list[int]:

@@ -39,7 +39,8 @@ def build_tokenizer(node: Any, texts: Texts) -> Tokenizer:
 
 def as_asked(tokenizer: Tokenizer, node: Any) -> Tokenizer:
     """A tokenizer with the tokens, the chat template and its options that a config's `tokenizer` section names."""
-    tokenizer = with_added_tokens(tokenizer, node.added_tokens)
+    ends = tokenizer.eos_id is None and END_OF_TEXT in node.added_tokens
+    tokenizer = with_added_tokens(tokenizer, node.added_tokens, **({"eos": END_OF_TEXT} if ends else {}))
     if node.chat_template is None and not node.template_options:
         return tokenizer
     template = None if node.chat_template is None else read_template(node.chat_template)
