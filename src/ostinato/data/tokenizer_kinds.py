@@ -26,7 +26,9 @@ def build_tokenizer(node: Any, texts: Texts) -> Tokenizer:
                 "tokenizer.path: not set. Give a tokenizer.json or its folder, or use tokenizer.name: byte."
             )
         if str(node.path).startswith("hub:"):
-            raise UserError(f"tokenizer.path: {node.path} is not fetched. Download it and give the folder.")
+            from ostinato.data.hub_tokenizer import from_hub  # which needs an extra
+
+            return as_asked(from_hub(str(node.path)), node)
         return as_asked(Tokenizer.load(Path(node.path)), node)
     if node.name == "character":
         tokenizer = character(texts(), node.added_tokens)
