@@ -1,4 +1,4 @@
-"""Templates as their authors publish them, where trl brings them along: in our sandbox, beside ours, and their masks."""
+"""Templates as their authors publish them, where trl brings them along: in our sandbox, beside ours, their masks."""
 
 import importlib.util
 from collections import Counter

@@ -134,7 +134,7 @@ class ChatTemplate:
                     f"the chat template renders the {count} of {len(messages)} messages otherwise than the whole "
                     f"conversation begins: {_first_difference(prefix, whole)}. So it cannot be known which tokens are "
                     "the answer's: mark them in the template by {% generation %} ... {% endgeneration %}, take a "
-                    "shipped one (tokenizer.chat_template), or train on the last answer (data.train_on: last_assistant)."
+                    "shipped one (tokenizer.chat_template), or take data.train_on: last_assistant."
                 )
         return len(before), max(len(before), len(after))
 
