@@ -58,7 +58,10 @@ def build(
         raise UserError("generation.remote: sampling from a server is not built yet. Leave it null.")
     tier = numerics.choose_tier(config.training.numerics, strategy.device)
     numerics.apply_tier(tier, config, strategy.device)
-    numerics.set_threads(config.training.threads or threads)
+    if tier == "elastic":
+        numerics.check_elastic(config.training, strategy)
+        strategy.elastic = True
+    numerics.set_threads(1 if tier == "elastic" else config.training.threads or threads)
 
     origin = find_origin(config, began_from)
     algorithm = ALGORITHMS.get(config.algorithm.name)
@@ -185,10 +188,12 @@ def learning_rate(config: Config) -> Callable[[int], float]:
 def describe(trainer: BaseTrainer, tier: str) -> list[str]:
     """The lines printed at the start: model, batch, numerics."""
     config, strategy = trainer.config, trainer.strategy
-    parameters = sum(p.numel() for model in trainer.parts.models.values() for p in model.parameters())
+    every = {p for model in trainer.parts.models.values() for p in model.parameters()}  # a base may be shared
+    parameters, trained = (sum(p.numel() for p in part) for part in (every, [p for p in every if p.requires_grad]))
+    counts = f"{parameters:,} parameters" + ("" if trained == parameters else f", {trained:,} of them trained")
     name = config.model.name or config.model.init_from
     return [
-        f"model      {name}, {parameters:,} parameters, {config.training.mixed_precision}, {strategy.device}",
+        f"model      {name}, {counts}, {config.training.mixed_precision}, {strategy.device}",
         f"batch      {describe_batch(config.training, strategy.world_size)}",
         f"numerics   {tier}: {numerics.PROMISES[tier]} ({torch.get_num_threads()} threads)",
     ]
