@@ -77,7 +77,7 @@ def facts_at_birth(built: Built) -> dict[str, Any]:
     return {
         "numerics": built.tier,
         "data": {"plan": data.fingerprint, "identity": data.identity, "sources": sources},
-        "tokenizer": data.tokenizer and {"fingerprint": data.tokenizer.fingerprint},
+        "tokenizer": data.tokenizer and {"fingerprint": data.tokenizer.fingerprint, "origin": data.tokenizer.origin},
         "lineage": {"init_from": origin.lineage if origin else None, "reproduces": None, "sweep": None},
     }
 

@@ -16,6 +16,7 @@ from ostinato.data.joined import Joined
 from ostinato.data.plan import Plan
 from ostinato.data.receipt import Receipt
 from ostinato.data.source import Source
+from ostinato.data.streamed import StreamedSamples
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.data.trained_tokenizers import open_tokenizer
 
@@ -82,6 +83,7 @@ def open_data(config: Any, format_class: type[SampleFormat], *, tokenizer: Token
         shuffle=data.shuffle,
         mixture_block=data.mixture_block,
         stages=data.stages,
+        blocks={label: samples.blocks for label, samples in train.items() if isinstance(samples, StreamedSamples)},
     )
     contents = {label: samples.fingerprint for label, samples in train.items()}
     identity = plan.identity(
