@@ -37,7 +37,7 @@ class StreamedSamples:
 
     def __init__(self, label: str, source: Stream, options: DataOptions, describe: Callable[[Any], str]) -> None:
         self.label, self._source, self._describe = label, source, describe
-        self._cache = BoundedCache(options.cache / "streamed", source.cache_bytes)
+        self._cache = BoundedCache(options.cache / "streamed" / source.fingerprint, source.cache_bytes)
         self._options = replace(options, cache=self._cache.folder)
         self._shards = lru_cache(source.shuffle_groups + 1)(self._open)
         made_of = [options.sequence_length, options.train_on, options.overlong, options.on_empty]
