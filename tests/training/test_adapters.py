@@ -333,6 +333,33 @@ def test_a_folder_of_peft_is_a_start_and_an_adapter(tmp_path: Path) -> None:
     assert Path(named_base) == base.resolve()
 
 
+def test_a_folder_of_peft_has_the_tokenizer_of_its_base(tmp_path: Path) -> None:
+    named = ("tokenizer.added_tokens=['<|more|>']", "training.total_steps=1")
+    run(tmp_path, "base", "sft", *named)
+    run(tmp_path, "taught", "sft", *LORA, "model.name=null", "model.init_from=run:base", "training.total_steps=1")
+    folder = tmp_path / "alone"
+    folder.mkdir()
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(newest(tmp_path, "taught") / "model" / file, folder)
+    trainer = made(tmp_path, "sft", "model.name=null", f"model.init_from={folder}").trainer
+    assert trainer.tokenizer.encode("<|more|>") == [trainer.tokenizer.vocab_size - 1]
+    torch.testing.assert_close(logits(trainer.model), logits(find_weights(str(folder), tmp_path).build("cpu")))
+
+
+def test_precomputed_references_are_of_base_and_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OSTINATO_CACHE", str(tmp_path / "cache"))
+    options = ("dpo.precompute_reference=true", "training.total_steps=1")
+    losses: list[float] = []
+    trainer = made(tmp_path, "dpo", *LORA, *options).trainer
+    trainer.add_hook(lambda _, output: losses.append(output.loss))
+    trainer.train()
+    assert losses == [pytest.approx(math.log(2), abs=1e-7)]
+    made(tmp_path, "dpo", *LORA, *options)
+    folders = list((tmp_path / "cache" / "references").iterdir())
+    made(tmp_path, "dpo", *LORA, *options, "model.init_std=0.3")
+    assert len(list((tmp_path / "cache" / "references").iterdir())) == 2 * len(folders)
+
+
 @pytest.mark.parametrize("harm", ["cut", "missing", "no base"])
 def test_broken_adapter_folders_give_one_clear_message(tmp_path: Path, harm: str) -> None:
     run(tmp_path, "taught", "sft", *LORA, "training.total_steps=2")

@@ -85,6 +85,17 @@ def share_base(model: Any, other: Any) -> None:
             setattr(model.get_submodule(parent), last, frozen[name])
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; {} where there is no such file. Raises UserError for anything else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: no JSON object.")
+    return found
+
+
 @dataclass(frozen=True)
 class AdapterOrigin(Origin):
     """A folder with an adapter in peft's format. What is loaded from it is the merged model, unless one asks for less.
@@ -97,19 +108,14 @@ class AdapterOrigin(Origin):
     @cached_property
     def own(self) -> dict[str, Any]:
         """What config.json says of the model, {} in a folder that peft wrote."""
-        try:
-            return json.loads((self.folder / "config.json").read_text())["ostinato"]
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{self.folder}: no model of ostinato here ({error}).") from None
+        return read_object(self.folder / "config.json").get("ostinato", {})
 
     @property
     def source(self) -> dict[str, Any]:
         """Where the base is from: `folder`, `lineage`, `seed`, `xxh3`, as far as they are known."""
         if self.own:
             return self.own["base"]
-        named = json.loads((self.folder / CONFIG).read_text()).get("base_model_name_or_path")
+        named = read_object(self.folder / CONFIG).get("base_model_name_or_path")
         if not named:
             raise UserError(f"{self.folder / CONFIG}: base_model_name_or_path is empty. Name the base's folder there.")
         return {"folder": named}
@@ -124,8 +130,9 @@ class AdapterOrigin(Origin):
             return find_weights(f"run:{lineage['run']}@{lineage['step']}", self.root, key=str(self.folder))
         if not Path(folder).is_dir() and self.folder.joinpath(folder).is_dir():
             folder = str(self.folder / folder)
-        if not Path(folder).is_dir() and not self.own:
-            folder = f"hub:{folder}"
+        hub = str(lineage.get("source", "" if self.own else f"hub:{folder}"))
+        if not Path(folder).is_dir() and hub.startswith("hub:"):
+            folder = hub
         elif not Path(folder).is_dir():
             run = f", or the run {lineage['run']} in {self.root}" if lineage.get("run") else ""
             raise UserError(f"{self.folder}: the base of this adapter is not here any more: {folder}{run}. Restore it.")

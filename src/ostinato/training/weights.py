@@ -119,9 +119,11 @@ def find_origin(config: Config, began_from: Mapping[str, Any] | None = None) -> 
 
 def inherited_tokenizer(config: Config, origin: Origin | None) -> Any:
     """The tokenizer of `model.init_from`, unless the config names a path of its own or there is none."""
-    if origin is None or not (origin.folder / "tokenizer.json").is_file() or config.tokenizer.path is not None:
+    if config.tokenizer.path is not None:
         return None
-    return origin.tokenizer()
+    while origin is not None and not (origin.folder / "tokenizer.json").is_file():
+        origin = getattr(origin, "base", None)  # of an adapter
+    return None if origin is None else origin.tokenizer()
 
 
 def from_run(run: Path, step: int | None) -> Origin:
