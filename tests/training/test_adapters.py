@@ -333,6 +333,25 @@ def test_a_folder_of_peft_is_a_start_and_an_adapter(tmp_path: Path) -> None:
     assert Path(named_base) == base.resolve()
 
 
+def test_an_adapter_that_a_run_started_from_must_not_change(tmp_path: Path) -> None:
+    run(tmp_path, "taught", "sft", *LORA, "training.total_steps=1")
+    folder = tmp_path / "given"
+    shutil.copytree(newest(tmp_path, "taught") / "model", folder)
+    for name, options in (
+        ("by_path", ("model.adapter.name=lora", f"model.adapter.path={folder}")),
+        ("by_init", (*LORA, "model.name=null", f"model.init_from={folder}")),
+    ):
+        run(tmp_path, name, "dpo", *options, "training.total_steps=2")
+        again = with_saver(made(tmp_path, "dpo", *options), tmp_path / "experiments" / name)
+        assert again.load_checkpoint() == 2
+        tensors = load_file(folder / "adapter_model.safetensors")
+        next(iter(tensors.values()))[0, 0] += 0.01
+        save_file(tensors, folder / "adapter_model.safetensors")
+        changed = with_saver(made(tmp_path, "dpo", *options), tmp_path / "experiments" / name)
+        with pytest.raises(RefusedError, match="the adapter that the run started from is another one"):
+            changed.load_checkpoint()
+
+
 def test_a_folder_of_peft_has_the_tokenizer_of_its_base(tmp_path: Path) -> None:
     named = ("tokenizer.added_tokens=['<|more|>']", "training.total_steps=1")
     run(tmp_path, "base", "sft", *named)

@@ -19,7 +19,7 @@ from torch import nn
 from ostinato.core.config import Component
 from ostinato.core.errors import UserError
 from ostinato.core.inputs import ModelInputs
-from ostinato.core.manifest import json_text
+from ostinato.core.manifest import hash_of, json_text
 from ostinato.core.registry import MODELS
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.training.base_weights import base_hashes, digests_of, refuse_other_base
@@ -49,9 +49,11 @@ def adapted(model: Any, node: Component, origin: Origin | None, seed: int) -> nn
     model = built(node, model, seed)
     if goes_on:
         model.adapter.load(model, origin.folder)  # type: ignore[union-attr]
-    found = base_hashes(model)
+    found: dict[str, Any] = base_hashes(model)
     if goes_on:
         refuse_other_base(source, found, str(origin.folder))  # type: ignore[union-attr]
+    if goes_on or node.options.get("path"):  # a reference starts from this, so it must not change either
+        found["start_xxh3"] = hash_of(digests_of(model.adapter.stored(model)))
     model.adapter.base = {**source, **found}
     return model
 
