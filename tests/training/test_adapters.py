@@ -333,6 +333,22 @@ def test_a_folder_of_peft_is_a_start_and_an_adapter(tmp_path: Path) -> None:
     assert Path(named_base) == base.resolve()
 
 
+@pytest.mark.parametrize("saved", [False, True])
+def test_tokens_can_be_added_to_a_run_of_an_adapter(tmp_path: Path, caplog: Any, saved: bool) -> None:
+    options = (*LORA, *(["model.adapter.modules_to_save=[embed_tokens]"] if saved else []), "training.total_steps=2")
+    first = run(tmp_path, "taught", "sft", *options)
+    more = ("model.name=null", "model.init_from=run:taught", "tokenizer.added_tokens=['<|more|>']")
+    trainer = run(tmp_path, "more", "sft", *options, *more)
+    rows = first.model.output_weight.shape[0]
+    assert trainer.model.output_weight.shape[0] == rows + 1
+    assert ("rows of new tokens are frozen" in caplog.text) is not saved
+    fresh = made(tmp_path, "sft", *options, *more).trainer.model
+    torch.testing.assert_close(logits(fresh)[..., :rows], logits(first.model), rtol=0, atol=1e-5)
+    model, tokenizer = load_run_model(tmp_path / "experiments" / "more")
+    assert tokenizer.vocab_size == rows + 1
+    torch.testing.assert_close(logits(model), logits(trainer.model), rtol=0, atol=1e-5)
+
+
 def test_an_adapter_that_a_run_started_from_must_not_change(tmp_path: Path) -> None:
     run(tmp_path, "taught", "sft", *LORA, "training.total_steps=1")
     folder = tmp_path / "given"

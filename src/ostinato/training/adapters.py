@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,11 +24,19 @@ from ostinato.core.manifest import hash_of, json_text
 from ostinato.core.registry import MODELS
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.training.base_weights import base_hashes, digests_of, refuse_other_base
+from ostinato.training.checkpoint import load_into
 from ostinato.training.initialise import build_model
 from ostinato.training.state import named_weights
+from ostinato.training.vocabulary import growth, with_new_rows
 from ostinato.training.weights import Origin, find_weights, plain
 
+log = logging.getLogger(__name__)
+
 CONFIG = "adapter_config.json"
+FROZEN_ROWS = (
+    "the rows of new tokens are frozen, so these tokens are one and the same to the model; "
+    "name the embedding in model.adapter.modules_to_save"
+)
 FREE = ("dropout", "path")  # options that may differ where an adapter is trained on
 
 
@@ -36,7 +45,7 @@ def adapted(model: Any, node: Component, origin: Origin | None, seed: int) -> nn
 
     An origin whose own adapter has the same options is trained on; any other one is merged into the base first.
     """
-    goes_on = isinstance(origin, AdapterOrigin) and origin.continues(node)
+    goes_on = isinstance(origin, AdapterOrigin) and origin.continues(node) and growth(origin, model) is None
     base: Any = origin.base if goes_on else origin  # type: ignore[union-attr]
     source: dict[str, Any] = {"folder": None, "seed": seed}
     if goes_on:
@@ -46,7 +55,12 @@ def adapted(model: Any, node: Component, origin: Origin | None, seed: int) -> nn
     elif base is not None:
         base.load_into(model)
         source = {"folder": str(base.folder.resolve()), "lineage": base.lineage}
-    model = built(node, model, seed)
+    grown, model = growth(base, model), built(node, model, seed)
+    if grown is not None and not any("embed" in name for name in model.adapter.whole):
+        log.warning(
+            "the rows of new tokens are frozen, so these tokens are one and the same to the model; add the embedding to %s",
+            HOW,
+        )
     if goes_on:
         model.adapter.load(model, origin.folder)  # type: ignore[union-attr]
     found: dict[str, Any] = base_hashes(model)
@@ -163,6 +177,8 @@ class AdapterOrigin(Origin):
 
     def load_into(self, model: nn.Module) -> None:
         """Base and adapter, merged; the dtypes stay the model's."""
+        if (grown := growth(self, model)) is not None:
+            return self.load_grown(model, grown)
         kinds = {name: parameter.dtype for name, parameter in model.named_parameters()}
         self.load_base(model)
         held = built(self.node, model, 0)
@@ -171,6 +187,16 @@ class AdapterOrigin(Origin):
         held.adapter.merge(held)
         for name, parameter in model.named_parameters():
             parameter.data = parameter.data.to(kinds[name])
+        return None
+
+    def load_grown(self, model: nn.Module, grown: tuple[int, int]) -> None:
+        """The merged model in a larger one, as tokens were added since. Heads that only one has stay as they are."""
+        own = build_model(*self.model, 0, next(model.parameters()).device)
+        self.load_into(own)
+        found, wanted = named_weights(own), named_weights(model)
+        wanted = {name: weight for name, weight in wanted.items() if name in found}
+        larger = {name: with_new_rows(found[name].detach(), one.shape, grown) for name, one in wanted.items()}
+        load_into(wanted, larger, str(self.folder))
 
     @property
     def node(self) -> Component:
