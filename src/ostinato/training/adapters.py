@@ -7,7 +7,6 @@ what it hashes to, so that a base that changed is refused.
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,7 @@ from torch import nn
 from ostinato.core.config import Component
 from ostinato.core.errors import UserError
 from ostinato.core.inputs import ModelInputs
-from ostinato.core.manifest import hash_of, json_text
+from ostinato.core.manifest import hash_of, json_object
 from ostinato.core.registry import MODELS
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.training.base_weights import base_hashes, digests_of, refuse_other_base
@@ -57,10 +56,7 @@ def adapted(model: Any, node: Component, origin: Origin | None, seed: int) -> nn
         source = {"folder": str(base.folder.resolve()), "lineage": base.lineage}
     grown, model = growth(base, model), built(node, model, seed)
     if grown is not None and not any("embed" in name for name in model.adapter.whole):
-        log.warning(
-            "the rows of new tokens are frozen, so these tokens are one and the same to the model; add the embedding to %s",
-            HOW,
-        )
+        log.warning(FROZEN_ROWS)
     if goes_on:
         model.adapter.load(model, origin.folder)  # type: ignore[union-attr]
     found: dict[str, Any] = base_hashes(model)
@@ -82,15 +78,6 @@ def built(node: Component, model: Any, seed: int) -> Any:
     return model
 
 
-def adapter_files(model: Any, own: dict[str, Any]) -> dict[str, bytes]:
-    """adapter_config.json of an adapted model, for its checkpoints; what it is goes into config.json's `own` part."""
-    adapter = getattr(model, "adapter", None)
-    if adapter is None:
-        return {}
-    own["adapter"], own["base"] = {"name": adapter.name, **plain(adapter.options)}, adapter.base
-    return {CONFIG: json_text(adapter.config(model))}
-
-
 def share_base(model: Any, other: Any) -> None:
     """Let the frozen weights of a model be those of another where they are the same: one set in memory."""
     frozen = {name: one for name, one in other.named_parameters() if not one.requires_grad}
@@ -99,17 +86,6 @@ def share_base(model: Any, other: Any) -> None:
         if not own.requires_grad and name in frozen and ours.get(name, name) == theirs.get(name):
             parent, _, last = name.rpartition(".")
             setattr(model.get_submodule(parent), last, frozen[name])
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; {} where there is no such file. Raises UserError for anything else."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {error}.") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: no JSON object.")
-    return found
 
 
 @dataclass(frozen=True)
@@ -124,14 +100,14 @@ class AdapterOrigin(Origin):
     @cached_property
     def own(self) -> dict[str, Any]:
         """What config.json says of the model, {} in a folder that peft wrote."""
-        return read_object(self.folder / "config.json").get("ostinato", {})
+        return json_object(self.folder / "config.json").get("ostinato", {})
 
     @property
     def source(self) -> dict[str, Any]:
         """Where the base is from: `folder`, `lineage`, `seed`, `xxh3`, as far as they are known."""
         if self.own:
             return self.own["base"]
-        named = read_object(self.folder / CONFIG).get("base_model_name_or_path")
+        named = json_object(self.folder / CONFIG).get("base_model_name_or_path")
         if not named:
             raise UserError(f"{self.folder / CONFIG}: base_model_name_or_path is empty. Name the base's folder there.")
         return {"folder": named}

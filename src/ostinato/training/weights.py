@@ -20,6 +20,7 @@ from ostinato.core.inputs import ModelInputs
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.data.tokenizer_files import has_tokenizer
 from ostinato.data.tokenizer_kinds import as_asked
+from ostinato.training.base_weights import adapter_files
 from ostinato.training.checkpoint import load_into, newest_good
 from ostinato.training.initialise import build_model
 from ostinato.training.state import named_weights
@@ -183,8 +184,6 @@ def model_files(
 ) -> dict[str, bytes]:
     """What lies beside the weights in a checkpoint: config.json and the tokenizer's files, if there is one."""
     import tempfile
-
-    from ostinato.training.adapters import adapter_files
 
     own = {"name": node.name, "options": plain(node.options), "inputs": vars(inputs)}
     described = model.hf_config() if hasattr(model, "hf_config") else None
