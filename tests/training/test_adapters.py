@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ostinato.core.errors import OstinatoError, RefusedError, UserError
+from ostinato.core.registry import MODELS
 from ostinato.models.lora import LoRALinear, merged_state
 from ostinato.training.adapters import AdapterOrigin
 from ostinato.training.build import Built, build, open_strategy
@@ -347,6 +348,31 @@ def test_tokens_can_be_added_to_a_run_of_an_adapter(tmp_path: Path, caplog: Any,
     model, tokenizer = load_run_model(tmp_path / "experiments" / "more")
     assert tokenizer.vocab_size == rows + 1
     torch.testing.assert_close(logits(model), logits(trainer.model), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["Qwen3", "Phi3", "GPT2", "GPTNeoX"])
+def test_bases_from_folders_of_transformers(tmp_path: Path, family: str) -> None:
+    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    if family in ("Qwen3", "Phi3"):
+        shape["num_key_value_heads"] = 2
+    if family == "GPTNeoX" and "hf" not in MODELS.names():
+        pytest.skip("no model of transformers' own")
+    if family == "GPT2":
+        shape = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
+    ends = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "max_position_embeddings": 128}
+    config = getattr(transformers, f"{family}Config")(vocab_size=259, **shape, **(ends if family != "GPT2" else {}))
+    torch.manual_seed(0)
+    base = transformers.AutoModelForCausalLM.from_config(config).eval()
+    base.save_pretrained(tmp_path / "base")
+    named = ("model.name=null", f"model.init_from={tmp_path / 'base'}", "training.total_steps=2")
+    trainer = run(tmp_path, "taught", "sft", *LORA, *named)
+    assert not torch.allclose(logits(trainer.model), base(input_ids=tokens()).logits, atol=1e-4)
+    model, _ = load_run_model(tmp_path / "experiments" / "taught")
+    torch.testing.assert_close(logits(model), logits(trainer.model), rtol=0, atol=1e-5)
+    if family in ("Qwen3", "GPTNeoX"):  # whose projections are ours
+        again = peft.PeftModel.from_pretrained(base, newest(tmp_path, "taught") / "model").eval()
+        torch.testing.assert_close(again(input_ids=tokens()).logits, logits(trainer.model), rtol=0, atol=1e-5)
 
 
 def test_an_adapter_that_a_run_started_from_must_not_change(tmp_path: Path) -> None:

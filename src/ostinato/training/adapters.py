@@ -122,7 +122,7 @@ class AdapterOrigin(Origin):
             return find_weights(f"run:{lineage['run']}@{lineage['step']}", self.root, key=str(self.folder))
         if not Path(folder).is_dir() and self.folder.joinpath(folder).is_dir():
             folder = str(self.folder / folder)
-        hub = str(lineage.get("source", "" if self.own else f"hub:{folder}"))
+        hub = str(lineage.get("hub", "" if self.own else f"hub:{folder}"))
         if not Path(folder).is_dir() and hub.startswith("hub:"):
             folder = hub
         elif not Path(folder).is_dir():
