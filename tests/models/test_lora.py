@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from ostinato.core.inputs import ModelInputs
 from ostinato.data.tokenizer_kinds import byte
 from ostinato.generation.generator import Generator
 from ostinato.generation.sampler import SamplingParams
+from ostinato.models.decoding import CachedDecoding
 from ostinato.models.fused_decoding import FusedDecoding
-from ostinato.models.lora import LoRALinear, lora, merged_state
+from ostinato.models.lora import AdaptedLinear, LoRALinear, lora, merged_state
+from ostinato.models.quantized import is_quantized, product
 from ostinato.training.initialise import build_model
 
 peft = pytest.importorskip("peft")
@@ -216,6 +219,34 @@ def test_a_base_in_bf16_computes_and_merges() -> None:
         loss.backward()
         assert all(one.grad is not None for one in model.parameters() if one.requires_grad)
     assert merged_state(model)["model.layers.0.mlp.up_proj.weight"].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_base_in_four_bits_is_its_unpacked_self(dora: bool) -> None:
+    pytest.importorskip("torchao")
+    shape = {"width": 64, "mlp_width": 128, "qkv_bias": True}
+    model = moved(lora(made(**shape), rank=4, base_dtype="nf4", dora=dora)).eval()
+    layer = model.model.layers[0].self_attn.q_proj
+    assert type(layer) is AdaptedLinear and is_quantized(layer.weight)
+    plain = copy.deepcopy(merged_state(model))
+    twin = made(**shape).to(torch.bfloat16).eval()
+    twin.load_state_dict(plain)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, wanted = (-one(tokens(), labels=tokens()).log_probs.sum() for one in (model, twin))
+    assert float(found) == pytest.approx(float(wanted), rel=0.02)
+    found.backward()
+    assert all(one.grad is not None and one.grad.isfinite().all() for one in model.parameters() if one.requires_grad)
+    x = torch.randn(3, 64, dtype=torch.bfloat16, requires_grad=True)
+    product(x, layer.weight).sum().backward()
+    unpacked = layer.weight.to(torch.float32)
+    torch.testing.assert_close(x.grad.float(), unpacked.sum(0).expand(3, -1), rtol=0.02, atol=0.02)  # type: ignore[union-attr]
+    assert type(model.decoding(2, 40)) is CachedDecoding
+
+
+def test_four_bits_want_torchao(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(UserError, match="pip install torchao"):
+        lora(made(), base_dtype="nf4")
 
 
 def test_any_tree_of_linear_layers_can_be_adapted() -> None:

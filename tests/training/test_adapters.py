@@ -158,6 +158,11 @@ def test_gradients_do_not_depend_on_ranks(tmp_path: Path) -> None:
         torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6 * float(gradient.abs().max()))
 
 
+def test_what_is_no_adapter_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="transformer is no adapter"):
+        made(tmp_path, "sft", "model.adapter.name=transformer")
+
+
 # ---- the reference and the critic
 
 

@@ -22,15 +22,17 @@ from ostinato.core.errors import UserError
 from ostinato.core.mistakes import nearest
 from ostinato.core.registry import MODELS
 from ostinato.models.peft_format import PREFIX, peft_config, read_config, read_tensors
+from ostinato.models.quantized import nf4, product
 
-OUTPUT = "lm_head.weight"
+NEW = ("score.weight", "reward_mean", "reward_std")  # heads of value models, which a base has not
 
 
-class LoRALinear(nn.Linear):
+class AdaptedLinear(nn.Linear):
     """x W' + bias + scaling x A' B' (arXiv:2106.09685), W (out, in) and bias frozen, A (rank, in), B (out, rank) fp32.
 
     With `dora` (arXiv:2402.09353) the rows of W + scaling B A are brought to the trained lengths
-    `lora_magnitude_vector`, (out,); what they are divided by is taken for a constant by the gradient.
+    `lora_magnitude_vector`, (out,); what they are divided by is taken for a constant by the gradient. W may be
+    quantized, and then stays so.
     """
 
     def __init__(self, base: nn.Linear, rank: int, scaling: float, dropout: float, dora: bool) -> None:
@@ -41,22 +43,23 @@ class LoRALinear(nn.Linear):
         kind = {"bias": False, "device": base.weight.device, "dtype": torch.float32}
         self.lora_A = nn.utils.skip_init(nn.Linear, base.in_features, rank, **kind)
         self.lora_B = nn.utils.skip_init(nn.Linear, rank, base.out_features, **kind)
-        self.lora_B.weight.data.zero_()
-        self.lora_magnitude_vector = nn.Parameter(base.weight.detach().float().norm(dim=1)) if dora else None
+        for part in (self.lora_A, self.lora_B):
+            part.weight.data.zero_()
+        self.lora_magnitude_vector = nn.Parameter(self._sum().norm(dim=1)) if dora else None
         self.train(base.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(x, self.weight, self.bias)
+        y = product(x, self.weight, self.bias)
         drops = bool(self.dropout) and self.training
         dropped = F.dropout(x, self.dropout) if drops else x
         low = self.lora_B(self.lora_A(dropped.to(self.lora_A.weight.dtype))) * self.scaling
         if self.lora_magnitude_vector is None:
             return (y + low).to(y.dtype)
         ratio = self.lora_magnitude_vector / self._sum().norm(dim=1)
-        plain = F.linear(dropped, self.weight) if drops else y if self.bias is None else y - self.bias
+        plain = product(dropped, self.weight) if drops else y if self.bias is None else y - self.bias
         return (y + (ratio - 1) * plain + ratio * low).to(y.dtype)
 
-    def merged_weight(self) -> Tensor:
+    def whole_weight(self) -> Tensor:
         """The one matrix that the module amounts to, (out, in), in the dtype of W."""
         whole = self._sum()
         if self.lora_magnitude_vector is not None:
@@ -67,13 +70,19 @@ class LoRALinear(nn.Linear):
     def _sum(self) -> Tensor:
         """W + scaling B A, fp32."""
         with torch.autocast(self.weight.device.type, enabled=False):
-            return self.weight.float() + self.scaling * (self.lora_B.weight @ self.lora_A.weight)
+            return self.weight.to(torch.float32) + self.scaling * (self.lora_B.weight @ self.lora_A.weight)
 
     def merged(self) -> nn.Linear:
         """A plain projection in its place, with a new weight in the dtype of W."""
         plain = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
-        plain.weight, plain.bias = nn.Parameter(self.merged_weight()), self.bias
+        plain.weight, plain.bias = nn.Parameter(self.whole_weight()), self.bias
         return plain.train(self.training)
+
+
+class LoRALinear(AdaptedLinear):
+    """With W in a floating type. It is decoded merged, which takes a merged copy while texts are sampled."""
+
+    merged_weight = AdaptedLinear.whole_weight
 
 
 @dataclass
@@ -87,6 +96,7 @@ class Adapter:
     shared: bool  # whether the embedding that is trained in full is the head's weight too
     name: str = "lora"
     base: dict[str, Any] = field(default_factory=dict)  # where the frozen weights are from, and their hash
+    digests: dict[str, str] = field(default_factory=dict)  # of each weight of the base, before it was cast
 
     def stored(self, model: nn.Module) -> dict[str, Tensor]:
         """The tensors that a checkpoint holds, by their names in peft's files."""
@@ -94,9 +104,9 @@ class Adapter:
         found: dict[str, Tensor] = {name: one for name, one in model.named_parameters() if name in names}
         kept = model.state_dict(keep_vars=True)
         found |= {name: buffer for name, buffer in model.named_buffers() if name in kept}
-        stored = {PREFIX + name.removeprefix(inner(model)): tensor for name, tensor in found.items()}
+        stored = {PREFIX + name: tensor for name, tensor in found.items()}
         if self.shared:
-            stored[PREFIX + OUTPUT] = model.output_weight  # type: ignore[assignment]
+            stored[PREFIX + head_weight(model)] = model.output_weight  # type: ignore[assignment]
         return stored
 
     def load(self, model: nn.Module, folder: Path) -> None:
@@ -105,7 +115,7 @@ class Adapter:
 
     def config(self, model: nn.Module) -> dict[str, Any]:
         """adapter_config.json."""
-        names = {name.rpartition(".")[0].removeprefix(inner(model)) for name in self.whole}
+        names = {name.rpartition(".")[0] for name in self.whole}
         saved = sorted(name for name in names if name)
         return peft_config({**self.options, "targets": self.chosen, "modules_to_save": saved}, self.base, self.shared)
 
@@ -114,7 +124,7 @@ class Adapter:
         """Make the adapted model a plain one with the same outputs, in place."""
         for name in self.targets:
             module = model.get_submodule(name)
-            assert isinstance(module, LoRALinear)
+            assert isinstance(module, AdaptedLinear)
             replace(model, name, module.merged())
         model.requires_grad_(True)
         del model.adapter
@@ -134,7 +144,7 @@ def lora(
     rslora: bool = False,
     dora: bool = False,
     modules_to_save: list[str] | None = None,
-    base_dtype: Literal["float32", "bfloat16"] | None = None,
+    base_dtype: Literal["float32", "bfloat16", "nf4"] | None = None,
     path: Path | None = None,
 ) -> nn.Module:
     """LoRA (Hu et al. 2021, arXiv:2106.09685): frozen weights, and in `targets` a trained product of rank `rank`.
@@ -144,7 +154,8 @@ def lora(
     all-linear: every linear layer but the head. `ranks` and `alphas`: other values for modules whose name ends in the
     pattern, a regular expression. `rslora`: alpha / sqrt(rank) (arXiv:2312.03732). `dora`: direction and length apart
     (arXiv:2402.09353). `modules_to_save` are trained in full and stored too, as a new head always is. `base_dtype`
-    bfloat16 halves the frozen weights; use it with mixed_precision bf16. `path`: a folder in peft's format, to go on
+    bfloat16 halves the frozen weights; nf4 (QLoRA, arXiv:2305.14314) also keeps those beside adapters in four bits;
+    either wants mixed_precision bf16. `path`: a folder in peft's format, to go on
     from; all else but dropout and base_dtype is then as it says.
     """
     if not isinstance(model, nn.Module):
@@ -163,21 +174,25 @@ def lora(
     whole = whole_parameters(model, options["modules_to_save"])
     names = find_targets(model, options, whole, strict=path is None)
     output = getattr(model, "output_weight", None)
-    shared = any(one is output and not ends_in(n, OUTPUT) for n, one in model.named_parameters() if n in whole)
+    shared = any(one is output and n != head_weight(model) for n, one in model.named_parameters() if n in whole)
     if shared and not ensured:
         raise UserError(f"{path}: it has trained the embedding apart from the head, and here the two are one tensor.")
     chosen = options["targets"]
     if chosen == "all-linear":
-        chosen = short_names([name.removeprefix(inner(model)) for name in names], linear_names(model))
+        chosen = short_names(names, linear_names(model))
     model.requires_grad_(False)
     if base_dtype is not None:
         for parameter in model.parameters():
-            parameter.data = parameter.data.to(getattr(torch, base_dtype))
+            parameter.data = parameter.data.to(torch.float32 if base_dtype == "float32" else torch.bfloat16)
     for name in names:
-        own = pattern_value(options["ranks"], name.removeprefix(inner(model)), options["rank"])
-        power = pattern_value(options["alphas"], name.removeprefix(inner(model)), options["alpha"])
+        own = pattern_value(options["ranks"], name, options["rank"])
+        power = pattern_value(options["alphas"], name, options["alpha"])
         scaling = power / (math.sqrt(own) if options["rslora"] else own)
-        added = LoRALinear(linear(model, name), own, scaling, dropout, options["dora"])
+        base = linear(model, name)
+        if base_dtype == "nf4":
+            base.weight = nf4(base.weight)
+        kind = AdaptedLinear if base_dtype == "nf4" else LoRALinear
+        added = kind(base, own, scaling, dropout, options["dora"])
         bound = 1 / math.sqrt(added.in_features)
         generator = seeding.generator(seed, "init", f"{name}.lora_A.weight")
         drawn = torch.empty(added.lora_A.weight.shape).uniform_(-bound, bound, generator=generator)
@@ -186,7 +201,7 @@ def lora(
     for name, parameter in model.named_parameters():
         if name in whole:
             parameter.data = parameter.data.float()
-            parameter.requires_grad_(not name.rpartition(".")[2].startswith("reward_"))
+            parameter.requires_grad_(not name.startswith("reward_"))
     recorded = {**options, "dropout": dropout, "base_dtype": base_dtype}
     model.adapter = Adapter(recorded, names, chosen, whole, shared)  # type: ignore[assignment]
     if path is not None:
@@ -196,19 +211,18 @@ def lora(
 
 def merged_state(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and persistent buffers under the base's names, adapters merged; of a plain model as they are."""
-    adapted = {name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)}
+    adapted = {name: module for name, module in model.named_modules() if isinstance(module, AdaptedLinear)}
     kept = model.state_dict(keep_vars=True)
     state: dict[str, Tensor] = dict(model.named_parameters())
     state |= {name: buffer for name, buffer in model.named_buffers() if name in kept}
-    merged = {f"{name}.weight": module.merged_weight() for name, module in adapted.items()}
+    merged = {f"{name}.weight": module.whole_weight() for name, module in adapted.items()}
     return {name: merged.get(name, tensor.detach()) for name, tensor in state.items() if ".lora_" not in name}
 
 
 def fill(model: Any, tensors: Mapping[str, Tensor], what: str) -> None:
     """Put the tensors of peft's file into an adapted model; of its heads only those that the file has."""
     wanted = model.adapter.stored(model)
-    start, heads = inner(model), getattr(model, "heads", ())
-    optional = {PREFIX + name.removeprefix(start) for name in heads}
+    optional = {PREFIX + name for name in getattr(model, "heads", ())}
     if missing := sorted((set(wanted) ^ set(tensors)) - optional):
         raise UserError(f"{what}: these tensors are in one of file and model only: {', '.join(missing[:5])}.")
     with torch.no_grad():
@@ -236,15 +250,13 @@ def check(options: Mapping[str, Any], dropout: float) -> None:
 # ---- which modules
 
 
-def inner(model: Any) -> str:
-    """What stands before the names of a model that is held by another, such as `network.`; peft does not know it."""
-    return getattr(model, "inner_prefix", "")
+def head_weight(model: Any) -> str:
+    """The name of the head's weight, the first of a model's `heads`."""
+    return next(iter(getattr(model, "heads", ())), "")
 
 
 def linear_names(model: nn.Module) -> list[str]:
-    """The linear layers, without what stands before the names of a model that is held by another."""
-    start = inner(model)
-    return [name.removeprefix(start) for name, module in model.named_modules() if type(module) is nn.Linear]
+    return [name for name, module in model.named_modules() if type(module) is nn.Linear]
 
 
 def linear(model: nn.Module, name: str) -> nn.Linear:
@@ -270,11 +282,11 @@ def pattern_value(patterns: Mapping[str, Any], name: str, default: Any) -> Any:
 
 def find_targets(model: Any, options: Mapping[str, Any], whole: list[str], *, strict: bool) -> list[str]:
     """Names of the modules to adapt. `strict`: each entry and each pattern must name something."""
-    start, wanted = inner(model), options["targets"]
+    wanted = options["targets"]
     output, heads = getattr(model, "output_weight", None), set(getattr(model, "heads", ()))
     linears = linear_names(model)
-    read = {name for name in linears if name + ".weight" in heads or linear(model, start + name).weight is output}
-    free = [name for name in linears if name not in read and f"{start}{name}.weight" not in whole]
+    read = {name for name in linears if name + ".weight" in heads or linear(model, name).weight is output}
+    free = [name for name in linears if name not in read and f"{name}.weight" not in whole]
     if wanted == "all-linear":
         chosen = free
     elif isinstance(wanted, str):
@@ -298,7 +310,7 @@ def find_targets(model: Any, options: Mapping[str, Any], whole: list[str], *, st
         for pattern in options[option]:
             if not any(pattern_value({pattern: True}, name, False) for name in chosen):
                 raise UserError(f"model.adapter.{option}: no target ends in {pattern!r}. Known: {', '.join(known)}.")
-    return [start + name for name in chosen]
+    return chosen
 
 
 def whole_parameters(model: Any, modules: list[str]) -> list[str]:
@@ -310,7 +322,7 @@ def whole_parameters(model: Any, modules: list[str]) -> list[str]:
             guess = nearest(wanted, known)
             hint = f" Did you mean {guess}?" if guess else ""
             raise UserError(f"model.adapter.modules_to_save: there is no module {wanted}.{hint} Known: {known}.")
-    heads = set(getattr(model, "heads", ())) - {OUTPUT}
+    heads = set(getattr(model, "heads", ())) & {*NEW}
     found = []
     for name, _ in model.named_parameters():
         parents = name.split(".")[:-1]

@@ -6,6 +6,7 @@ what it hashes to, so that a base that changed is refused.
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,7 @@ from ostinato.core.inputs import ModelInputs
 from ostinato.core.manifest import json_text
 from ostinato.core.registry import MODELS
 from ostinato.data.tokenizer import Tokenizer
-from ostinato.training.base_weights import base_hashes, refuse_other_base
+from ostinato.training.base_weights import base_hashes, digests_of, refuse_other_base
 from ostinato.training.initialise import build_model
 from ostinato.training.state import named_weights
 from ostinato.training.weights import Origin, find_weights, plain
@@ -45,13 +46,23 @@ def adapted(model: Any, node: Component, origin: Origin | None, seed: int) -> nn
     elif base is not None:
         base.load_into(model)
         source = {"folder": str(base.folder.resolve()), "lineage": base.lineage}
-    model = MODELS.build(node, model, seed)
+    model = built(node, model, seed)
     if goes_on:
         model.adapter.load(model, origin.folder)  # type: ignore[union-attr]
-    found = base_hashes(model, named_weights(model))
+    found = base_hashes(model)
     if goes_on:
         refuse_other_base(source, found, str(origin.folder))  # type: ignore[union-attr]
     model.adapter.base = {**source, **found}
+    return model
+
+
+def built(node: Component, model: Any, seed: int) -> Any:
+    """The model with the adapter of `node`, which knows the digests of the base."""
+    if next(iter(inspect.signature(MODELS.get(node.name)).parameters), "") != "model":
+        raise UserError(f"model.adapter.name: {node.name} is no adapter. Write {{name: lora}}.")
+    digests = digests_of(named_weights(model))
+    model = MODELS.build(node, model, seed)
+    model.adapter.digests = digests
     return model
 
 
@@ -64,11 +75,12 @@ def adapter_files(model: Any, own: dict[str, Any]) -> dict[str, bytes]:
     return {CONFIG: json_text(adapter.config(model))}
 
 
-def share_base(model: nn.Module, other: nn.Module) -> None:
+def share_base(model: Any, other: Any) -> None:
     """Let the frozen weights of a model be those of another where they are the same: one set in memory."""
     frozen = {name: one for name, one in other.named_parameters() if not one.requires_grad}
+    ours, theirs = model.adapter.digests, other.adapter.digests
     for name, own in list(model.named_parameters()):
-        if not own.requires_grad and name in frozen and torch.equal(own, frozen[name]):
+        if not own.requires_grad and name in frozen and ours.get(name, name) == theirs.get(name):
             parent, _, last = name.rpartition(".")
             setattr(model.get_submodule(parent), last, frozen[name])
 
@@ -144,8 +156,8 @@ class AdapterOrigin(Origin):
         """Base and adapter, merged; the dtypes stay the model's."""
         kinds = {name: parameter.dtype for name, parameter in model.named_parameters()}
         self.load_base(model)
-        held: Any = MODELS.build(self.node, model)
-        refuse_other_base(self.source, base_hashes(held, named_weights(held)), str(self.folder))
+        held = built(self.node, model, 0)
+        refuse_other_base(self.source, base_hashes(held), str(self.folder))
         held.adapter.load(held, self.folder)
         held.adapter.merge(held)
         for name, parameter in model.named_parameters():

@@ -9,29 +9,31 @@ import xxhash
 from torch import Tensor
 
 from ostinato.core.errors import RefusedError
+from ostinato.core.manifest import hash_of
 from ostinato.training.tensor_files import raw_bytes
 
 
-def base_hashes(model: Any, weights: Mapping[str, Tensor]) -> dict[str, str | None]:
-    """xxh3-128 of those of an adapted model's `weights` that it does not store: names, shapes and every bit.
-
-    Heads have a hash of their own, None if there is none: models of other outputs have others.
-    """
-    stored = {id(tensor) for tensor in model.adapter.stored(model).values()}
-    frozen = {name: weight for name, weight in weights.items() if id(weight) not in stored}
-    heads = {name: weight for name, weight in frozen.items() if name in getattr(model, "heads", ())}
-    return {
-        "xxh3": hash_of_weights({name: weight for name, weight in frozen.items() if name not in heads}),
-        "heads_xxh3": hash_of_weights(heads) if heads else None,
-    }
-
-
-def hash_of_weights(weights: dict[str, Tensor]) -> str:
-    digest = xxhash.xxh3_128()
-    for name, weight in sorted(weights.items()):
-        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+def digests_of(weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """xxh3-128 of each weight: name, shape, dtype and every bit."""
+    found = {}
+    for name, weight in weights.items():
+        digest = xxhash.xxh3_128(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
         digest.update(raw_bytes(weight.detach().cpu()))
-    return digest.hexdigest()
+        found[name] = digest.hexdigest()
+    return found
+
+
+def base_hashes(model: Any) -> dict[str, str | None]:
+    """Of the weights that an adapted model stands on, as they were loaded.
+
+    Heads that it does not train have a hash of their own, None if there is none: models of other outputs have others.
+    """
+    digests, heads = model.adapter.digests, getattr(model, "heads", ())
+    frozen = {name: digest for name, digest in digests.items() if name in heads and name not in model.adapter.whole}
+    return {
+        "xxh3": hash_of({name: digest for name, digest in digests.items() if name not in heads}),
+        "heads_xxh3": hash_of(frozen) if frozen else None,
+    }
 
 
 def refuse_other_base(expected: Mapping[str, Any], found: Mapping[str, Any], what: str) -> None:
