@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from safetensors.torch import load_file
+from torch import Tensor
+
 from ostinato.core.errors import UserError
 from ostinato.training.adapters import CONFIG, AdapterOrigin
 from ostinato.training.export_config import ExportedModel, describe_model
 from ostinato.training.weights import Origin
+
+TENSORS = "adapter_model.safetensors"
 
 
 def describe_adapter(origin: Origin) -> ExportedModel:
@@ -31,6 +36,11 @@ def describe_adapter(origin: Origin) -> ExportedModel:
     config["base_model_name_or_path"] = base_name(origin)
     notes = [*model.notes, "these are the weights of an adapter alone; adapter_config.json names its base"]
     return ExportedModel("adapter", model.node, model.inputs, config, model.tokenizer, None, notes)
+
+
+def adapter_weights(origin: Origin) -> dict[str, Tensor]:
+    """By the names of peft."""
+    return load_file(origin.folder / TENSORS)
 
 
 def base_name(origin: AdapterOrigin) -> str:
