@@ -46,7 +46,6 @@ def adapter_weights(origin: Origin) -> dict[str, Tensor]:
 def base_name(origin: AdapterOrigin) -> str:
     """`org/name` of a hub, else the folder."""
     assert origin.base is not None
-    source = str(origin.base.lineage.get("source", ""))
-    if source.startswith("hub:"):
-        return source.removeprefix("hub:").partition("@")[0]
+    if (hub := origin.base.lineage.get("hub")) is not None:
+        return str(hub).removeprefix("hub:").partition("@")[0]
     return str(Path(origin.base.folder).resolve())
