@@ -16,11 +16,11 @@ from ostinato.core.inputs import ModelInputs
 from ostinato.core.manifest import hash_of
 from ostinato.core.registry import FAMILIES, MODELS
 from ostinato.data.fingerprint import fingerprint_file
+from ostinato.training.score_model import score_config, stored_statistics
 from ostinato.training.state import named_weights
 from ostinato.training.stored_tensors import StoredTensors
 from ostinato.training.vocabulary import with_new_rows
 
-SCORES = "ForSequenceClassification"
 FETCHED = (".json", ".safetensors", ".model", ".txt", ".jinja")  # of a hub's repository: no pickles, no code
 
 
@@ -78,7 +78,8 @@ def foreign_model(folder: Path, config: Mapping[str, Any]) -> tuple[Component, M
     options = {**family.options(config), "family": config["model_type"]}
     if architecture in (None, family.architecture):
         return Component(family.model, options), inputs
-    if architecture == family.architecture.replace("ForCausalLM", SCORES) and len(config.get("id2label", {0: 0})) == 1:
+    scores = score_config({"model_type": config["model_type"], "architectures": [family.architecture]})
+    if scores and architecture == scores["architectures"][0] and len(config.get("id2label") or {0: 0}) == 1:
         return Component(family.model, {**options, "output": "scalar"}), inputs
     raise UserError(f"{what}: {architecture} is no language model and no reward model. Give one that is.")
 
@@ -103,7 +104,7 @@ def piece_of(model: Any, config: Mapping[str, Any], names: Container[str] | None
         return Whole
 
     def piece(name: str) -> Any:
-        found = family.pieces(name, model.shape)
+        found = family.pieces(name, model.shape) if "." in name else Whole(name)  # a bare name is nobody else's
         if names is not None and found.name not in names and found.name.removeprefix(family.prefix) in names:
             return found._replace(name=found.name.removeprefix(family.prefix))
         return found
@@ -116,27 +117,39 @@ def load_pieces(
 ) -> None:
     """Fill a model's weights from a folder's files, one by one. RefusedError: one is missing, unknown or misshapen.
 
-    `grown`: the vocabulary's rows in the files and in the model, where the model has more. Only the head may differ:
-    `model.heads` names the weights that stay as they were drawn, or are left out, where the other model has another
-    kind of output.
+    `grown`: the vocabulary's rows in the files and in the model, where the model has more. What `located` leaves out
+    stays as it was drawn.
+    """
+    wanted = named_weights(model)
+    for name, piece in located(model, tensors, config).items():
+        fill(wanted[name].data, tensors, piece, name, grown)
+    for name, value in stored_statistics(config).items():
+        if name in wanted:
+            wanted[name].data.fill_(value)
+
+
+def located(model: Any, tensors: StoredTensors, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The piece of a folder's files that each weight of a model is. RefusedError: one is missing or unknown.
+
+    Only the head may differ: `model.heads` names the weights that are left out where the other model has another kind
+    of output.
     """
     wanted, piece = named_weights(model), piece_of(model, config, tensors)
     pieces = {name: piece(name) for name in [*wanted, *getattr(model, "heads", ())]}
     tied = tied_heads(model, pieces, tensors)
     heads = {name for name in getattr(model, "heads", ()) if (pieces[name].name in tensors) is not (name in wanted)}
-    kept = {name: target for name, target in wanted.items() if name not in heads}
+    kept = [name for name in wanted if name not in heads]
     expected = {pieces[name].name for name in kept}
     ignored = () if (family := family_of(config)) is None else family.ignored
     left = {name for name in tensors if not name.endswith(tuple(ignored))} - {pieces[name].name for name in heads}
     check_names(tensors.folder, expected - left, left - expected)
-    for name, target in kept.items():
-        fill(target.data, tensors, pieces[name], name, grown)
     for name in tied:
         if not torch.equal(tensors.read(name), tensors.read(pieces["model.embed_tokens.weight"].name)):
             raise RefusedError(
                 f"{tensors.folder}: config.json says that embeddings are tied, but {name} differs from them. "
                 "Set tie_word_embeddings to false there."
             )
+    return {name: pieces[name] for name in kept}
 
 
 def fill(target: Tensor, tensors: StoredTensors, piece: Any, name: str, grown: tuple[int, int] | None) -> None:
