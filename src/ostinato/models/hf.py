@@ -62,7 +62,6 @@ class HF(LanguageModel):
         self.max_positions = getattr(text, "max_position_embeddings", None) or inputs.sequence_length
         self.logit_scale, self.logit_softcap = logit_scale(causal), logit_softcap(causal)
         self.takes_positions = "position_ids" in inspect.signature(self._body.forward).parameters
-        self.packs: bool | None = None  # not known yet
         self.output, self.attention = output, attention
         embedding = causal.get_input_embeddings()
         if getattr(embedding, "padding_idx", None) is not None:
@@ -92,6 +91,11 @@ class HF(LanguageModel):
         """Where its weights are."""
         return next(self.parameters()).device
 
+    @functools.cached_property
+    def packs(self) -> bool:
+        """Whether documents of a row are told apart by positions; found out with the first tokens that it reads."""
+        return examine(self)
+
     def hidden(
         self,
         tokens: Tensor,
@@ -107,14 +111,13 @@ class HF(LanguageModel):
         Where the head has a bias, D is one wider: a column of ones that reads it. `positions` are those of `documents`,
         else 0, 1, 2, ...; only a `cache` needs them.
         """
-        if self.packs is None:
-            self.packs = examine(self)
+        packs = self.packs
         if cache is not None:
             x = self._body(input_ids=tokens, **cache.arguments(positions)).last_hidden_state
         elif documents is None:
             x = self.states(tokens)
         else:
-            x = self.packed(tokens, documents) if self.packs else self.apart(tokens, documents)
+            x = self.packed(tokens, documents) if packs else self.apart(tokens, documents)
         if last_only:
             x = x[:, -1:]
         elif rows is not None:
