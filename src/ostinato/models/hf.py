@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import torch
@@ -20,6 +21,7 @@ from ostinato.core.registry import MODELS
 from ostinato.models.hf_config import body, build_causal, logit_scale, logit_softcap, read_config, written_config
 from ostinato.models.hf_documents import apart, restarting
 from ostinato.models.hf_examination import examine
+from ostinato.models.hf_files import from_files, to_files
 from ostinato.models.language_model import LanguageModel
 
 
@@ -206,6 +208,14 @@ class HF(LanguageModel):
         """The model without memory, whose rules fill one tensor at a time."""
         with torch.device("meta"):
             return build_causal(self.known, self.attention)
+
+    def from_files(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of a folder of Hugging Face by the names of this model's own."""
+        return from_files(self._skeleton, found)
+
+    def to_files(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """This model's tensors by the names, and in the forms, that files of Hugging Face have."""
+        return to_files(self._skeleton, found)
 
     def decoding(self, slots: int, length: int) -> Any:
         """What goes on token by token, for `ostinato.generation`; None where keys and values do not suffice."""

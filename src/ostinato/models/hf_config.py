@@ -21,6 +21,7 @@ def import_transformers() -> Any:
         import transformers
     except ImportError as error:
         raise UserError(f"model hf: {error}. Install it: pip install 'ostinato[hf]'.") from error
+    transformers.utils.logging.disable_progress_bar()
     return transformers
 
 
