@@ -311,6 +311,8 @@ def test_recomputed_blocks_give_the_same_gradients() -> None:
     assert len(calls) - before == 2  # once more in the backward pass
     assert all(torch.equal(found[name], gradient) for name, gradient in wanted.items())
     model.set_checkpointing(False)
+    gradients()
+    assert len(calls) - before == 3
 
 
 def test_a_copy_has_weights_of_its_own() -> None:
@@ -363,6 +365,16 @@ def test_the_vocabulary_is_at_least_the_tokenizers(written: dict[str, int], size
 def test_what_cannot_be_used_is_refused(config: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_model(Component("hf", {"config": config}), ModelInputs(V, 40), 0, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("kind", "refused"), [("gpt2", True), ("opt", True), ("gpt_neox", False), ("mamba", False)])
+def test_learned_positions_must_reach_over_the_data(kind: str, refused: bool) -> None:
+    inputs, cpu = ModelInputs(V, 65), torch.device("cpu")
+    if refused:
+        with pytest.raises(UserError, match=r"for 64 tokens, data.sequence_length is 65"):
+            build_model(node(kind), inputs, 0, cpu)
+    else:
+        assert build_model(node(kind), inputs, 0, cpu)(tokens(1, 65)).shape == (1, 65, V)
 
 
 def test_kernels_of_downloads_named_in_a_file_are_not_used() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.models.test_hf import ALL, made, theirs, tokens
 
 from ostinato.core.errors import RefusedError
+from tests.models.test_hf import ALL, made, theirs, tokens
 
 MORE = {"gpt_neox": "embed_out.weight", "mixtral": "model.layers.0.block_sparse_moe.experts.0.w1.weight"}
 

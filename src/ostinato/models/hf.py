@@ -62,6 +62,9 @@ class HF(LanguageModel):
         self.vocab_size, width = self._head.out_features, self._head.in_features
         self.inputs = ModelInputs(self.vocab_size, inputs.sequence_length)
         self.max_positions = getattr(text, "max_position_embeddings", None) or inputs.sequence_length
+        if inputs.sequence_length > self.max_positions and self._learns_positions():
+            longest = f"learned positions for {self.max_positions} tokens, data.sequence_length is"
+            raise ValueError(f"config: {longest} {inputs.sequence_length}. Lower that.")
         self.logit_scale, self.logit_softcap = logit_scale(causal), logit_softcap(causal)
         self.takes_positions = "position_ids" in inspect.signature(self._body.forward).parameters
         self.output, self.attention = output, attention
@@ -73,6 +76,11 @@ class HF(LanguageModel):
             self.reward_mean, self.reward_std = (nn.Parameter(torch.empty(1), requires_grad=False) for _ in range(2))
             parent, _, leaf = self.head_name.rpartition(".")
             delattr(self.get_submodule(parent), leaf)
+
+    def _learns_positions(self) -> bool:
+        """Whether there is a table of positions (OPT's has two rows more), behind which nothing can be read."""
+        tables = {one.num_embeddings for one in self.modules() if isinstance(one, nn.Embedding)}
+        return bool((tables - {self.vocab_size}) & {self.max_positions, self.max_positions + 2})
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -234,10 +242,11 @@ class HF(LanguageModel):
             raise UserError(
                 f"training.gradient_checkpointing: {type(self.causal).__name__} cannot recompute its blocks."
             )
+        kind = "activation" if hasattr(self.causal, "activation_checkpointing_enable") else "gradient"
         if on:
-            self.causal.gradient_checkpointing_enable({"use_reentrant": False})
+            getattr(self.causal, f"{kind}_checkpointing_enable")({"use_reentrant": False})
         else:
-            self.causal.gradient_checkpointing_disable()
+            getattr(self.causal, f"{kind}_checkpointing_disable")()
 
     def hf_config(self) -> dict[str, Any] | None:
         """config.json for transformers."""
