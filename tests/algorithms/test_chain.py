@@ -77,3 +77,22 @@ def test_a_resumed_run_meets_the_reference_that_it_began_with(tmp_path: Path, co
     os.rename(folder / "aside", folder / "step_00000006")
     assert finish([*killed, "--resume"], log) == 0, log.read_text()
     assert result(tmp_path / "runs" / "killed") == result(tmp_path / "runs" / "grpo")
+
+
+def test_a_chain_of_adapters_goes_on_and_generates(tmp_path: Path, configs: list[str]) -> None:
+    """Fine-tuning of an adapter on a base, reinforcement learning of the same adapter, then what it says."""
+    log, runs = tmp_path / "log", tmp_path / "runs"
+    adapter = ["-o", "model.adapter={name: lora, rank: 4, targets: [q_proj, v_proj]}"]
+    assert finish(["train", configs[0]], log) == 0, log.read_text()
+    tuned = ["train", configs[0], "--name", "tuned", *adapter, "-o", "model.init_from=run:sft"]
+    tried = ["train", configs[1], "--name", "tried", *adapter, "-o", "model.init_from=run:tuned"]
+    options = ["-o", "grpo.kl_coefficient=0.1", "-o", "training.total_steps=2", "-o", "logging.save_interval=1"]
+    assert finish(tuned, log) == 0, log.read_text()
+    assert finish([*tried, *options], log) == 0, log.read_text()
+    counting = [row for row in rows(runs / "tried") if row["kind"] == "train"]
+    assert len(counting) == 2 and abs(counting[0]["kl"]) < 1e-6 < counting[1]["kl"]
+    own = json.loads((runs / "tried/checkpoints/step_00000002/model/config.json").read_text())["ostinato"]
+    assert own["base"]["lineage"]["run"] == "sft"
+    for run in ("sft", "tuned"):
+        assert len(list((runs / run / "checkpoints/pins").glob("*.json"))) == {"sft": 2, "tuned": 1}[run]
+    assert finish(["generate", "tried", "--root", str(runs), "--prompt", "1+1="], log) == 0, log.read_text()

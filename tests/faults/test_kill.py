@@ -54,3 +54,22 @@ def test_a_signal_saves_and_a_resume_is_exact(tmp_path: Path, number: signal.Sig
     assert newest == done < STEPS  # not a step is lost
     assert finish(train(config, "stopped", "--resume"), log) == 0, log.read_text()
     assert result(stopped) == result(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["sft", "grpo"])
+def test_runs_of_adapters_are_killed_and_resumed_with_the_same_bits(tmp_path: Path, algorithm: str) -> None:
+    config, log = write_config(tmp_path, algorithm), tmp_path / "log"
+    whole, killed = tmp_path / "experiments" / "whole", tmp_path / "experiments" / "killed"
+    adapter = ["-o", "model.adapter={name: lora, rank: 4, dropout: 0.1}"]
+    assert finish(train(config, "whole", *adapter), log) == 0, log.read_text()
+    draw = random.Random(algorithm)
+    for _ in range(4):
+        process = start(train(config, "killed", "--resume", *adapter), log)
+        wait_for_rows(killed, len(rows(killed)) + draw.randrange(0, 12), process)
+        time.sleep(draw.random() * 0.03)
+        os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+        process.join()
+    assert finish(train(config, "killed", "--resume", *adapter), log) == 0, log.read_text()
+    assert result(killed) == result(whole)
+    assert any("lora_B" in name for name in result(whole)[1])

@@ -18,7 +18,7 @@ from ostinato.data.pairs import Pairs, PreferenceBatch
 from ostinato.losses.pair_scores import PairScores, Traits
 from ostinato.training.parts import Parts
 from ostinato.training.precomputed import precompute
-from ostinato.training.reference import frozen_copy
+from ostinato.training.reference import reference_model
 from ostinato.training.trainer import BaseTrainer
 
 ENTROPY = frozenset({"entropy"})
@@ -61,7 +61,7 @@ class DPO(BaseTrainer):
         traits: Traits = getattr(LOSSES.get(loss), "traits", Traits())
         self.judges, self.scale = traits.judges, value_of(self.pair_loss, traits.scale)
         self.nll_weight = traits.nll_weight if nll_weight is None else nll_weight
-        self.reference = frozen_copy(self.model) if self.judges == "gain" and not precompute_reference else None
+        self.reference = reference_model(self.model) if self.judges == "gain" and not precompute_reference else None
         if precompute_reference:
             if self.judges != "gain":
                 raise UserError(f"dpo.precompute_reference: {loss} has no reference. Leave it out.")

@@ -25,7 +25,7 @@ from ostinato.losses.rollout_weights import rollout_weights
 from ostinato.losses.token_returns import token_returns
 from ostinato.losses.whiten import whiten
 from ostinato.training.metrics import Sum
-from ostinato.training.reference import frozen_copy
+from ostinato.training.reference import reference_model
 from ostinato.training.responses import Response, RolloutBatch
 from ostinato.training.reward_table import Table, as_metrics, reward_sums, shown
 from ostinato.training.rollouts import Rollouts
@@ -107,7 +107,7 @@ class GRPO(BaseTrainer):
         self.correction = functools.partial(
             rollout_weights, correction=rollout_correction, minimum=correction_min, maximum=correction_max
         )
-        self.reference = frozen_copy(self.model) if kl_coefficient else None
+        self.reference = reference_model(self.model) if kl_coefficient else None
         self.rollouts = Rollouts(self, group_size, allow_filtered=allow_filtered_rollouts)
         self.temperature = self.rollouts.params.temperature
         self.keeps_old = epochs * minibatches > 1 or (kl_where == "reward" and bool(kl_coefficient))

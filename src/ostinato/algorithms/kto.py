@@ -17,7 +17,7 @@ from ostinato.data.batches import TokenBatch
 from ostinato.data.labelled import LabelledBatch, LabelledResponses
 from ostinato.losses.kto import kto
 from ostinato.training.parts import Parts
-from ostinato.training.reference import frozen_copy
+from ostinato.training.reference import reference_model
 from ostinato.training.trainer import BaseTrainer
 from ostinato.training.validation import validation_batches
 
@@ -45,7 +45,7 @@ class KTO(BaseTrainer):
         if parts.data.validation is not None and len(parts.data.validation) < 2:
             raise UserError("data: kto evaluates on two held-out examples or more. Hold out more, or none.")
         self.beta, self.desirable_weight, self.undesirable_weight = beta, desirable_weight, undesirable_weight
-        self.reference = frozen_copy(self.model)
+        self.reference = reference_model(self.model)
         self.evaluation_baseline: Tensor | None = None
 
     def prepare_step(self, batches: list[LabelledBatch]) -> list[LabelledBatch]:

@@ -23,7 +23,7 @@ from ostinato.losses.value_clip import value_clip
 from ostinato.losses.whiten import whiten
 from ostinato.training.metrics import Sum
 from ostinato.training.model_maker import ModelMaker
-from ostinato.training.reference import frozen_copy
+from ostinato.training.reference import reference_model
 from ostinato.training.responses import Response, RolloutBatch
 from ostinato.training.reward_table import Table, as_metrics, reward_sums, shown
 from ostinato.training.rollouts import Rollouts
@@ -105,7 +105,7 @@ class PPO(BaseTrainer):
         self.value_warmup_steps = value_warmup_steps
         self.nll_on_correct, self.correct_score = nll_on_correct, correct_score
         self.critic: Any = parts.models.get("critic")
-        self.reference = frozen_copy(self.model) if kl_coefficient else None
+        self.reference = reference_model(self.model) if kl_coefficient else None
         self.rollouts = Rollouts(self, allow_filtered=allow_filtered_rollouts)
         self.temperature = self.rollouts.params.temperature
         self.value_scale = (value_learning_rate or 0.0) / (self.config.training.learning_rate or 1.0) or 1.0

@@ -71,6 +71,7 @@ def facts_at_birth(built: Built) -> dict[str, Any]:
     data, origin = built.trainer.parts.data, built.origin
     sources = [
         {"name": name, "rows": s.receipt.rows, "used": s.receipt.used, "fingerprint": s.fingerprint}
+        | {"kind": s.receipt.kind, "origin": s.receipt.origin}
         for name, s in data.train.items()
     ]
     return {

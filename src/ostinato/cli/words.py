@@ -35,7 +35,8 @@ def opening_text(built: Built, folder: Path, resumed_from: int | None) -> str:
         how = "resumed: no checkpoint was ever written, so it starts at step 1"
     else:
         how = f"resumed after step {resumed_from}"
-    return "\n".join([f"run        {folder} ({how})", *describe(built.trainer, built.tier), "data", indent(receipts)])
+    facts = [*describe(built.trainer, built.tier), *([built.vocabulary] if built.vocabulary else [])]
+    return "\n".join([f"run        {folder} ({how})", *facts, "data", indent(receipts)])
 
 
 def indent(text: str, by: str = "  ") -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ostinato.core.errors import UserError
 from ostinato.data.receipt import Receipt
-from ostinato.data.source import Source
+from ostinato.data.source import Source, origin_of
 from ostinato.data.token_writer import TokenWriter, prepared
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.data.tokens import TokenShards
@@ -32,7 +32,8 @@ def prepare_documents(source: Source, tokenizer: Tokenizer, cache: Path, label: 
         return receipt.to_dict()
 
     shards = prepared(cache, identity, tokenizer.vocab_size, fill)
-    receipt = Receipt(**{**shards.notes, "label": label, "tokens": shards.total})
+    told = {"label": label, "tokens": shards.total, "kind": "text", "origin": origin_of(source)}
+    receipt = Receipt(**{**shards.notes, **told})
     if shards.total < 2:
         raise UserError(f"{label}: its {receipt.rows} rows hold no text to train on. Check the path and the pattern.")
     return shards, receipt

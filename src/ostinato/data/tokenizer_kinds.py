@@ -27,14 +27,23 @@ def build_tokenizer(node: Any, texts: Texts) -> Tokenizer:
             )
         if str(node.path).startswith("hub:"):
             raise UserError(f"tokenizer.path: {node.path} is not fetched. Download it and give the folder.")
-        tokenizer = with_added_tokens(Tokenizer.load(Path(node.path)), node.added_tokens)
-    elif node.name == "character":
+        return as_asked(Tokenizer.load(Path(node.path)), node)
+    if node.name == "character":
         tokenizer = character(texts(), node.added_tokens)
     elif node.name == "bpe":
         tokenizer = bpe(texts(), node.vocab_size, node.added_tokens)
     else:
         tokenizer = byte(node.added_tokens)
-    return tokenizer if node.chat_template is None else tokenizer.with_chat_template(read_template(node.chat_template))
+    return as_asked(tokenizer, node)
+
+
+def as_asked(tokenizer: Tokenizer, node: Any) -> Tokenizer:
+    """A tokenizer with the tokens, the chat template and its options that a config's `tokenizer` section names."""
+    tokenizer = with_added_tokens(tokenizer, node.added_tokens)
+    if node.chat_template is None and not node.template_options:
+        return tokenizer
+    template = None if node.chat_template is None else read_template(node.chat_template)
+    return tokenizer.with_chat_template(template, node.template_options)
 
 
 def byte(added: Iterable[str] = ()) -> Tokenizer:

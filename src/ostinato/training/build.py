@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from ostinato.training.guards import LossGuard
 from ostinato.training.initialise import parameter_groups
 from ostinato.training.model_maker import ModelMaker, with_output
 from ostinato.training.trainer import BaseTrainer, Parts
+from ostinato.training.vocabulary import check_same_tokens, describe_vocabulary, growth, rows_of
 from ostinato.training.weights import Origin, find_origin, inherited_tokenizer, model_files
 
 Event = Callable[..., None]
@@ -56,7 +58,10 @@ def build(
         raise UserError("generation.remote: sampling from a server is not built yet. Leave it null.")
     tier = numerics.choose_tier(config.training.numerics, strategy.device)
     numerics.apply_tier(tier, config, strategy.device)
-    numerics.set_threads(config.training.threads or threads)
+    if tier == "elastic":
+        numerics.check_elastic(config.training, strategy)
+        strategy.elastic = True
+    numerics.set_threads(1 if tier == "elastic" else config.training.threads or threads)
 
     origin = find_origin(config, began_from)
     algorithm = ALGORITHMS.get(config.algorithm.name)
@@ -90,7 +95,12 @@ def build(
         stop=stop or StopFlag(),
     )
     trainer: BaseTrainer = ALGORITHMS.build(config.algorithm, parts)
-    return Built(trainer, tier, origin, model_files(config, node, models["model"], inputs, data.tokenizer))
+    grown = growth(origin, models["model"])
+    if origin is not None and grown is not None:
+        origin = replace(origin, lineage={**origin.lineage, "new_rows": grown[1] - grown[0]})
+    vocabulary = describe_vocabulary(data.tokenizer, inputs.vocab_size, grown) if data.format.tokenized else None
+    files = model_files(config, node, models["model"], inputs, data.tokenizer)
+    return Built(trainer, tier, origin, files, vocabulary)
 
 
 def main_first(strategy: Strategy, make: Callable[[], Data]) -> Data:
@@ -107,8 +117,17 @@ def main_first(strategy: Strategy, make: Callable[[], Data]) -> Data:
 class Built:
     """A trainer, and what a run records of it."""
 
-    def __init__(self, trainer: BaseTrainer, tier: str, origin: Origin | None, files: dict[str, bytes]) -> None:
+    def __init__(
+        self,
+        trainer: BaseTrainer,
+        tier: str,
+        origin: Origin | None,
+        files: dict[str, bytes],
+        vocabulary: str | None = None,
+    ) -> None:
         self.trainer, self.tier, self.origin, self.model_files = trainer, tier, origin, files
+        self.vocabulary = vocabulary
+        """A line about rows that are new, or that no token has."""
 
     @property
     def origins(self) -> list[Origin]:
@@ -120,16 +139,15 @@ def model_description(config: Config, origin: Origin | None, data: Data, output:
     """The model's node, and what it is told: as in the config, else as in the run that it starts from."""
     node: Component = config.model
     vocab_size = data.tokenizer.vocab_size if data.format.tokenized else 0
+    if vocab_size > rows_of(origin) > 0:
+        check_same_tokens(data.tokenizer, origin)
+    vocab_size = max(vocab_size, rows_of(origin))  # rows that no token has are kept, missing ones are added
     inputs = ModelInputs(vocab_size, config.data.sequence_length)
     if node.name is None:
         if origin is None:
             raise UserError("model.name: missing. Name a model, or start from one with model.init_from.")
         node, inputs = origin.model
-        if inputs.vocab_size < vocab_size:
-            raise UserError(
-                f"tokenizer: {vocab_size} tokens, but the model of {config.model.init_from} "
-                f"has {inputs.vocab_size}. Leave tokenizer out to use that model's own."
-            )
+        inputs = replace(inputs, vocab_size=vocab_size)
     return with_output(node, output), inputs
 
 
@@ -170,10 +188,12 @@ def learning_rate(config: Config) -> Callable[[int], float]:
 def describe(trainer: BaseTrainer, tier: str) -> list[str]:
     """The lines printed at the start: model, batch, numerics."""
     config, strategy = trainer.config, trainer.strategy
-    parameters = sum(p.numel() for model in trainer.parts.models.values() for p in model.parameters())
+    every = {p for model in trainer.parts.models.values() for p in model.parameters()}  # a base may be shared
+    parameters, trained = (sum(p.numel() for p in part) for part in (every, [p for p in every if p.requires_grad]))
+    counts = f"{parameters:,} parameters" + ("" if trained == parameters else f", {trained:,} of them trained")
     name = config.model.name or config.model.init_from
     return [
-        f"model      {name}, {parameters:,} parameters, {config.training.mixed_precision}, {strategy.device}",
+        f"model      {name}, {counts}, {config.training.mixed_precision}, {strategy.device}",
         f"batch      {describe_batch(config.training, strategy.world_size)}",
         f"numerics   {tier}: {numerics.PROMISES[tier]} ({torch.get_num_threads()} threads)",
     ]

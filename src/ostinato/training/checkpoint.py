@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -25,6 +25,16 @@ from ostinato.training.tensor_files import describe, write_file, write_tensors
 
 SHARD_BYTES = 5 << 30
 PATTERN = "step_????????"
+
+
+class HasBytes(Protocol):
+    """A tensor, or what becomes one."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+Sized = TypeVar("Sized", bound=HasBytes)
 
 
 @dataclass
@@ -68,13 +78,14 @@ def write_checkpoint(checkpoints: Path, snapshot: Snapshot, before_commit: Calla
     entries: dict[str, Any] = {}
     for name, data in snapshot.model_files.items():
         files[f"model/{name}"] = write_file(temporary / "model" / name, data)
+    adapter = "adapter_config.json" in snapshot.model_files  # in peft's format, which has one file
     for kind, folder, base in (
-        ("model", "model", "model"),
+        ("model", "model", "adapter_model" if adapter else "model"),
         ("optimizer", "state", "optimizer"),
         ("algorithm", "state", "algorithm"),
     ):
         tensors = {n.split("/", 1)[1]: t for n, t in snapshot.tensors.items() if n.startswith(kind + "/")}
-        parts = shards(tensors)
+        parts = [tensors] if adapter and kind == "model" else shards(tensors)
         numbered = kind == "optimizer" or len(parts) > 1
         for number, shard in enumerate(parts, 1):
             suffix = f"-{number:05d}-of-{len(parts):05d}" if numbered else ""
@@ -106,9 +117,9 @@ def write_checkpoint(checkpoints: Path, snapshot: Snapshot, before_commit: Calla
     return final
 
 
-def shards(tensors: Mapping[str, Tensor], limit_bytes: int = SHARD_BYTES) -> list[dict[str, Tensor]]:
+def shards(tensors: Mapping[str, Sized], limit_bytes: int = SHARD_BYTES) -> list[dict[str, Sized]]:
     """Tensors in name order, cut into files of about `limit_bytes`; none if there are no tensors."""
-    parts: list[dict[str, Tensor]] = []
+    parts: list[dict[str, Sized]] = []
     size = 0
     for name in sorted(tensors):
         size += tensors[name].nbytes

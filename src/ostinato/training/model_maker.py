@@ -10,6 +10,7 @@ from torch import nn
 from ostinato.core.config import Component, Config
 from ostinato.core.errors import UserError
 from ostinato.core.inputs import ModelInputs
+from ostinato.training.adapters import adapted, share_base
 from ostinato.training.initialise import build_model
 from ostinato.training.weights import Origin, find_weights
 
@@ -30,12 +31,22 @@ class ModelMaker:
         self, config: Config, node: Component, inputs: ModelInputs, device: torch.device, origin: Origin | None
     ) -> None:
         self.config, self.node, self.inputs, self.device, self.origin = config, node, inputs, device, origin
+        self.first: nn.Module | None = None
 
     def __call__(self, output: str | None = None, init_from: str | None = None) -> nn.Module:
-        """The model, if need be with another `output` or with the weights of another run or folder of its shape."""
+        """The model, if need be with another `output` or with the weights of another run or folder of its shape.
+
+        With an adapter, a further model has one of its own, and shares what is frozen with the first where it can.
+        """
         node = self.node if output is None else with_output(self.node, output)
         origin = find_weights(init_from, self.config.experiment.output_root) if init_from else self.origin
-        model = build_model(node, self.inputs, self.config.experiment.seed, self.device)
-        if origin is not None:
+        seed, adapter = self.config.experiment.seed, self.config.model.adapter
+        model = build_model(node, self.inputs, seed, self.device)
+        if adapter is not None:
+            model = adapted(model, adapter, origin, seed)
+            if self.first is not None:
+                share_base(model, self.first)
+        elif origin is not None:
             origin.load_into(model)
+        self.first = self.first or model
         return model

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
-def frozen_copy(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose weights take no gradient: no dropout, same dtype and kernels as the original.
+def reference_model(model: nn.Module) -> Any:
+    """What gives the outputs of the model as it is now, in evaluation mode: a frozen copy, same dtype and kernels.
 
+    Of a model that is trained in part, such as one with an adapter, only that part is kept: no second set of weights.
     It is made when the algorithm is built, before a checkpoint is loaded, so that it always is the model that the run
     started from; it is therefore not saved.
     """
-    copied = copy.deepcopy(model)
-    return copied.eval().requires_grad_(False)
+    if all(parameter.requires_grad for parameter in model.parameters()):
+        return copy.deepcopy(model).eval().requires_grad_(False)
+    return StartingWeights(model)
+
+
+class StartingWeights:
+    """A model that is called with the trained weights it had at first; they are put back bit for bit."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.first: list[Tensor] = [parameter.detach().clone() for parameter in self.trained]
+
+    @torch.no_grad()
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """The model's outputs, without gradient. Not between a forward pass and its backward pass."""
+        now, training = [parameter.data for parameter in self.trained], self.model.training
+        try:
+            for parameter, first in zip(self.trained, self.first, strict=True):
+                parameter.data = first
+            return self.model.eval()(*inputs, **options)
+        finally:
+            self.model.train(training)
+            for parameter, own in zip(self.trained, now, strict=True):
+                parameter.data = own

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ostinato.core.errors import RefusedError
+from ostinato.training.base_weights import refuse_other_base
 from ostinato.training.checkpoint import host_copy, load_into, read_tensors
 from ostinato.training.optimizers import named_parameters
 
@@ -24,14 +25,26 @@ def named_weights(model: nn.Module) -> dict[str, Tensor]:
     return weights | {name: buffer for name, buffer in model.named_buffers() if name in persistent}
 
 
+def stored_weights(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint holds of a model: all its weights, or its adapter's."""
+    adapter: Any = getattr(model, "adapter", None)
+    return named_weights(model) if adapter is None else adapter.stored(model)
+
+
+def bases(trainer: BaseTrainer) -> dict[str, Any]:
+    """Where the frozen weights of adapted models are from, with their hashes: they are named, not stored."""
+    models = trainer.parts.models.items()
+    return {label: model.adapter.base for label, model in models if hasattr(model, "adapter")}  # type: ignore[union-attr]
+
+
 def collect(trainer: BaseTrainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors as host copies, plain state) of model, optimizer, algorithm, hooks and plan."""
-    tensors = {f"model/{name}": host_copy(weight) for name, weight in named_weights(trainer.model).items()}
-    plain: dict[str, Any] = {}
+    tensors = {f"model/{name}": host_copy(weight) for name, weight in stored_weights(trainer.model).items()}
+    plain: dict[str, Any] = {"bases": found} if (found := bases(trainer)) else {}
     store(optimizer_state(trainer.optimizer), "optimizer", tensors, plain.setdefault("optimizer", {}))
     store(trainer.state(), "algorithm", tensors, plain.setdefault("algorithm", {}))
     for label, model in beside(trainer).items():
-        store(named_weights(model), f"algorithm/models/{label}", tensors, {})
+        store(stored_weights(model), f"algorithm/models/{label}", tensors, {})
     for hook in trainer.stateful():
         store(
             hook.state(),
@@ -46,12 +59,14 @@ def collect(trainer: BaseTrainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def restore(trainer: BaseTrainer, folder: Path, manifest: Mapping[str, Any]) -> None:
     """Put a verified checkpoint into a trainer that was built from the same config."""
     state = manifest["state"]
-    load_into(named_weights(trainer.model), read_tensors(folder, manifest, "model/"), str(folder))
+    for label, base in bases(trainer).items():
+        refuse_other_base(state.get("bases", {}).get(label, {}), base, str(folder))
+    load_into(stored_weights(trainer.model), read_tensors(folder, manifest, "model/"), str(folder))
     load_optimizer(trainer.optimizer, read_tensors(folder, manifest, "optimizer/"), state.get("optimizer", {}))
     rest = read_tensors(folder, manifest, "algorithm/")
     own = {name: tensor for name, tensor in rest.items() if not name.startswith(("hooks/", "models/"))}
     for label, model in beside(trainer).items():
-        load_into(named_weights(model), read_tensors(folder, manifest, f"algorithm/models/{label}/"), str(folder))
+        load_into(stored_weights(model), read_tensors(folder, manifest, f"algorithm/models/{label}/"), str(folder))
     trainer.load_state({**state["algorithm"], **own})
     for hook in trainer.stateful():
         prefix = f"hooks/{hook.name}/"

@@ -18,9 +18,12 @@ from ostinato.core.config import Component, Config
 from ostinato.core.errors import RefusedError, UserError
 from ostinato.core.inputs import ModelInputs
 from ostinato.data.tokenizer import Tokenizer
+from ostinato.data.tokenizer_files import has_tokenizer
+from ostinato.data.tokenizer_kinds import as_asked
 from ostinato.training.checkpoint import load_into, newest_good
 from ostinato.training.initialise import build_model
 from ostinato.training.state import named_weights
+from ostinato.training.vocabulary import growth, with_new_rows
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +56,8 @@ class Origin:
             log.warning("%s cannot be pinned: %s. Its run may delete it.", step, error)
 
     def tokenizer(self) -> Tokenizer:
-        if not (self.folder / "tokenizer.json").is_file():
-            raise UserError(f"{self.folder}: no tokenizer.json here; this is no model of text.")
+        if not has_tokenizer(self.folder):
+            raise UserError(f"{self.folder}: no tokenizer here; this is no model of text.")
         return Tokenizer.load(self.folder)
 
     def build(self, device: torch.device | str) -> nn.Module:
@@ -71,7 +74,11 @@ class Origin:
         wanted = named_weights(model)
         heads = [name for name in getattr(model, "heads", ()) if (name in found) is not (name in wanted)]
         kept = {name: weight for name, weight in wanted.items() if name not in heads}
-        load_into(kept, {name: tensor for name, tensor in found.items() if name not in heads}, str(self.folder))
+        grown = growth(self, model)
+        tensors = {name: tensor for name, tensor in found.items() if name not in heads}
+        for name in tensors.keys() & kept.keys():
+            tensors[name] = with_new_rows(tensors[name], kept[name].shape, grown)
+        load_into(kept, tensors, str(self.folder))
 
 
 def find_weights(
@@ -93,8 +100,17 @@ def find_weights(
         return from_run(folder, int(step) if step else recorded_step)
     if (folder / "manifest.json").is_file():
         manifests.verify_files(folder, manifests.read_checkpoint(folder))
-        return Origin(folder / "model", {"folder": str(folder)})
-    return Origin(folder, {"folder": str(folder)})
+        return origin_at(folder / "model", {"folder": str(folder)}, root)
+    return origin_at(folder, {"folder": str(folder)}, root)
+
+
+def origin_at(folder: Path, lineage: dict[str, Any], root: Path) -> Origin:
+    """The origin of a folder, with weights of its own or with an adapter on those of another."""
+    if not (folder / "adapter_config.json").is_file():
+        return Origin(folder, lineage)
+    from ostinato.training.adapters import AdapterOrigin  # which stands on this file
+
+    return AdapterOrigin(folder, lineage, root)
 
 
 def find_origin(config: Config, began_from: Mapping[str, Any] | None = None) -> Origin | None:
@@ -109,10 +125,11 @@ def find_origin(config: Config, began_from: Mapping[str, Any] | None = None) -> 
 
 
 def inherited_tokenizer(config: Config, origin: Origin | None) -> Any:
-    """The tokenizer of `model.init_from`, unless the config names a path of its own or there is none."""
-    if origin is None or not (origin.folder / "tokenizer.json").is_file() or config.tokenizer.path is not None:
+    """The tokenizer of `model.init_from`, with the tokens and template that the config adds to it, unless the config
+    names a path of its own or there is none."""
+    if origin is None or not has_tokenizer(origin.folder) or config.tokenizer.path is not None:
         return None
-    return origin.tokenizer()
+    return as_asked(origin.tokenizer(), config.tokenizer)
 
 
 def from_run(run: Path, step: int | None) -> Origin:
@@ -140,7 +157,7 @@ def from_run(run: Path, step: int | None) -> Origin:
         "step": manifest["step"],
         "checkpoint": manifest["xxh3"],
     }
-    return Origin(folder / "model", lineage)
+    return origin_at(folder / "model", lineage, run.parent)
 
 
 def load_run_model(run: Path, step: int | None = None, device: str = "cpu") -> tuple[nn.Module, Tokenizer]:
@@ -160,15 +177,18 @@ def load_by_name(root: Path, device: str) -> Callable[[str], tuple[nn.Module, To
 
 
 def model_files(
-    config: Config, node: Component, model: Any, inputs: ModelInputs, tokenizer: Tokenizer | None
+    config: Config | None, node: Component, model: Any, inputs: ModelInputs, tokenizer: Tokenizer | None
 ) -> dict[str, bytes]:
     """What lies beside the weights in a checkpoint: config.json and the tokenizer's files, if there is one."""
     import tempfile
 
+    from ostinato.training.adapters import adapter_files
+
     own = {"name": node.name, "options": plain(node.options), "inputs": vars(inputs)}
     described = model.hf_config() if hasattr(model, "hf_config") else None
+    adapter = adapter_files(model, own)
     text = json.dumps({**(described or {}), "ostinato": own}, indent=1, ensure_ascii=False)
-    files = {"config.json": text.encode() + b"\n"}
+    files = {"config.json": text.encode() + b"\n", **adapter}
     if tokenizer is None:
         return files
     with tempfile.TemporaryDirectory() as folder:
