@@ -7,7 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from ostinato.core.errors import RefusedError
-from tests.models.test_hf import ALL, made, theirs, tokens
+from ostinato.core.inputs import ModelInputs
+from ostinato.training.initialise import build_model
+from tests.models.test_hf import ALL, V, made, node, theirs, tokens
 
 MORE = {"gpt_neox": "embed_out.weight", "mixtral": "model.layers.0.block_sparse_moe.experts.0.w1.weight"}
 
@@ -24,6 +26,13 @@ def test_a_folder_that_transformers_wrote_is_read_and_written_as_it_is(tmp_path:
     back = model.to_files({name: one.detach() for name, one in model.named_parameters()})
     assert set(back) <= set(found)
     assert all(torch.equal(found[name], tensor) for name, tensor in back.items())
+
+
+def test_a_larger_vocabulary_has_the_rows_that_are_there(tmp_path: Path) -> None:
+    theirs(made("gpt_neox"), "gpt_neox").save_pretrained(tmp_path)
+    larger = build_model(node("gpt_neox"), ModelInputs(V + 9, 40), 0, torch.device("cpu"))
+    found = larger.from_files(load_file(tmp_path / "model.safetensors"))
+    assert found["lm_head.weight"].shape == (V, 32) and larger.lm_head.weight.shape == (V + 9, 32)
 
 
 def test_what_is_missing_unknown_or_misshapen_is_named(tmp_path: Path) -> None:

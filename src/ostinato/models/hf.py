@@ -218,8 +218,8 @@ class HF(LanguageModel):
             return build_causal(self.known, self.attention)
 
     def from_files(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors of a folder of Hugging Face by the names of this model's own."""
-        return from_files(self._skeleton, found)
+        """The tensors of a folder of Hugging Face by the names of this model's own; of the vocabulary those there."""
+        return from_files(type(self.causal), read_config(self.options["config"], 0), found)
 
     def to_files(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """This model's tensors by the names, and in the forms, that files of Hugging Face have."""

@@ -5,7 +5,6 @@ Experts lie one by one in files and stacked in the module, say; transformers kno
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,14 +14,12 @@ from torch import Tensor
 from ostinato.core.errors import RefusedError
 
 
-def from_files(causal: Any, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a folder of Hugging Face holds, by the names of the modules of `causal`, fp32.
+def from_files(kind: Any, config: Any, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a folder of Hugging Face with this `config` holds, by the names of the modules of the class `kind`, fp32.
 
     Raises RefusedError where something is missing, unknown or misshapen.
     """
-    config = copy.deepcopy(causal.config)
-    config.dtype = torch.float32
-    read, report = type(causal).from_pretrained(
+    read, report = kind.from_pretrained(
         None,
         config=config,
         state_dict=dict(found),
@@ -33,7 +30,7 @@ def from_files(causal: Any, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if names := sorted(map(str, report[problem])):
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            raise RefusedError(f"{type(causal).__name__}: {problem.replace('_', ' ')}: {', '.join(names[:5])}{more}")
+            raise RefusedError(f"{kind.__name__}: {problem.replace('_', ' ')}: {', '.join(names[:5])}{more}")
     persistent = read.state_dict(keep_vars=True)
     weights = dict(read.named_parameters())
     weights |= {name: buffer for name, buffer in read.named_buffers() if name in persistent}
