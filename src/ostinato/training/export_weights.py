@@ -27,6 +27,8 @@ def export_weights(found: Mapping[str, Tensor], model: ExportedModel, what: str)
     check_weights(found, model.skeleton, what)
     left_out = STATISTICS if model.kind == "scores" else ("score.weight",)
     kept = {name: tensor for name, tensor in found.items() if name not in left_out}
+    if hasattr(model.skeleton, "to_files"):  # a class of transformers, whose files may differ from its modules
+        return {name: PlannedTensor.of(tensor) for name, tensor in model.skeleton.to_files(kept).items()}
     return assembled(kept, model.pieces)
 
 
