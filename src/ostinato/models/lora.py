@@ -109,6 +109,10 @@ class Adapter:
             stored[PREFIX + head_weight(model)] = model.output_weight  # type: ignore[assignment]
         return stored
 
+    def mixes_dtypes(self, model: nn.Module) -> bool:
+        """Whether weights that are trained in full, in fp32, meet a base of another dtype, which autocast has to join."""
+        return bool(self.whole) and any(one.dtype != torch.float32 for one in model.parameters())
+
     def load(self, model: nn.Module, folder: Path) -> None:
         """Read such an adapter's weights from a folder; of the model's heads only those that the file has."""
         fill(model, read_tensors(folder), str(folder))

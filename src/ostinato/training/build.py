@@ -153,6 +153,11 @@ def model_description(config: Config, origin: Origin | None, data: Data, output:
 
 def prepare_model(model: Any, config: Config) -> None:
     """Recomputation and compilation, block by block, where the model has blocks."""
+    if hasattr(model, "adapter") and config.training.mixed_precision == "fp32" and model.adapter.mixes_dtypes(model):
+        raise UserError(
+            "model.adapter.base_dtype: beside weights that are trained in full, in fp32, it wants "
+            "training.mixed_precision: bf16."
+        )
     if config.training.gradient_checkpointing:
         if not hasattr(model, "set_checkpointing"):
             raise UserError(f"training.gradient_checkpointing: {config.model.name} has no blocks to recompute.")
