@@ -21,7 +21,7 @@ from ostinato.data.loader import Loader
 from ostinato.distributed.strategy import Strategy
 from ostinato.training import numerics
 from ostinato.training.guards import LossGuard
-from ostinato.training.initialise import parameter_groups
+from ostinato.training.initialise import counted, parameter_groups
 from ostinato.training.model_maker import ModelMaker, with_output
 from ostinato.training.trainer import BaseTrainer, Parts
 from ostinato.training.vocabulary import check_same_tokens, describe_vocabulary, growth, rows_of
@@ -153,11 +153,8 @@ def model_description(config: Config, origin: Origin | None, data: Data, output:
 
 def prepare_model(model: Any, config: Config) -> None:
     """Recomputation and compilation, block by block, where the model has blocks."""
-    if hasattr(model, "adapter") and config.training.mixed_precision == "fp32" and model.adapter.mixes_dtypes(model):
-        raise UserError(
-            "model.adapter.base_dtype: beside weights that are trained in full, in fp32, it wants "
-            "training.mixed_precision: bf16."
-        )
+    if hasattr(model, "adapter"):
+        model.adapter.check_precision(model, config.training.mixed_precision)
     if config.training.gradient_checkpointing:
         if not hasattr(model, "set_checkpointing"):
             raise UserError(f"training.gradient_checkpointing: {config.model.name} has no blocks to recompute.")
@@ -193,12 +190,9 @@ def learning_rate(config: Config) -> Callable[[int], float]:
 def describe(trainer: BaseTrainer, tier: str) -> list[str]:
     """The lines printed at the start: model, batch, numerics."""
     config, strategy = trainer.config, trainer.strategy
-    every = {p for model in trainer.parts.models.values() for p in model.parameters()}  # a base may be shared
-    parameters, trained = (sum(p.numel() for p in part) for part in (every, [p for p in every if p.requires_grad]))
-    counts = f"{parameters:,} parameters" + ("" if trained == parameters else f", {trained:,} of them trained")
     name = config.model.name or config.model.init_from
     return [
-        f"model      {name}, {counts}, {config.training.mixed_precision}, {strategy.device}",
+        f"model      {name}, {counted(trainer.parts.models)}, {config.training.mixed_precision}, {strategy.device}",
         f"batch      {describe_batch(config.training, strategy.world_size)}",
         f"numerics   {tier}: {numerics.PROMISES[tier]} ({torch.get_num_threads()} threads)",
     ]
