@@ -6,18 +6,16 @@ import torch
 
 from ostinato.core.rules import describe_batch
 from ostinato.training import numerics
+from ostinato.training.initialise import counted
 from ostinato.training.trainer import BaseTrainer
 
 
 def describe(trainer: BaseTrainer, tier: str) -> list[str]:
     """The lines printed at the start: model, batch, numerics."""
     config, strategy = trainer.config, trainer.strategy
-    every = {p for model in trainer.parts.models.values() for p in model.parameters()}  # a base may be shared
-    parameters, trained = (sum(p.numel() for p in part) for part in (every, [p for p in every if p.requires_grad]))
-    counts = f"{parameters:,} parameters" + ("" if trained == parameters else f", {trained:,} of them trained")
     name = config.model.name or config.model.init_from
     return [
-        f"model      {name}, {counts}, {config.training.mixed_precision}, {strategy.device}",
+        f"model      {name}, {counted(trainer.parts.models)}, {config.training.mixed_precision}, {strategy.device}",
         f"batch      {describe_batch(config.training, strategy.world_size)}",
         f"numerics   {tier}: {numerics.PROMISES[tier]} ({torch.get_num_threads()} threads)",
     ]

@@ -157,6 +157,8 @@ def model_description(config: Config, origin: Origin | None, data: Data, output:
 
 def prepare_model(model: Any, config: Config) -> None:
     """Recomputation and compilation, block by block, where the model has blocks."""
+    if hasattr(model, "adapter"):
+        model.adapter.check_precision(model, config.training.mixed_precision)
     if config.training.gradient_checkpointing:
         if not hasattr(model, "set_checkpointing"):
             raise UserError(f"training.gradient_checkpointing: {config.model.name} has no blocks to recompute.")
