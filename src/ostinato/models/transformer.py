@@ -156,6 +156,8 @@ class Transformer(nn.Module):
                 short_factors=tuple(rope_short_factors or ()),
                 long_factors=tuple(rope_long_factors or ()),
             )
+            if not 0 < rope_fraction <= 1:
+                raise ValueError(f"rope_fraction {rope_fraction} is no part of a head; write a number up to 1")
             turned = int(shape.head_width * rope_fraction)
             self.rope = self.local_rope = RopeTables(turned, facts)
             if rope_local_base is not None:

@@ -19,6 +19,7 @@ from ostinato.core.inputs import ModelInputs
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.data.tokenizer_files import has_tokenizer
 from ostinato.data.tokenizer_kinds import as_asked
+from ostinato.training.base_weights import adapter_files
 from ostinato.training.checkpoint import newest_good
 from ostinato.training.foreign import contents, fetched, foreign_model, is_renaming, load_pieces, read_config
 from ostinato.training.initialise import build_model
@@ -119,9 +120,11 @@ def find_origin(config: Config, began_from: Mapping[str, Any] | None = None) -> 
 def inherited_tokenizer(config: Config, origin: Origin | None) -> Any:
     """The tokenizer of `model.init_from`, with the tokens and template that the config adds to it, unless the config
     names a path of its own or there is none."""
-    if origin is None or not has_tokenizer(origin.folder) or config.tokenizer.path is not None:
+    if config.tokenizer.path is not None:
         return None
-    return as_asked(origin.tokenizer(), config.tokenizer)
+    while origin is not None and not has_tokenizer(origin.folder):
+        origin = getattr(origin, "base", None)  # of an adapter
+    return None if origin is None else as_asked(origin.tokenizer(), config.tokenizer)
 
 
 def from_run(run: Path, step: int | None) -> Origin:
@@ -173,8 +176,6 @@ def model_files(
 ) -> dict[str, bytes]:
     """What lies beside the weights in a checkpoint: config.json and the tokenizer's files, if there is one."""
     import tempfile
-
-    from ostinato.training.adapters import adapter_files
 
     own = {"name": node.name, "options": plain(node.options), "inputs": vars(inputs)}
     described = model.hf_config() if hasattr(model, "hf_config") else None
