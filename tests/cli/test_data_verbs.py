@@ -110,7 +110,7 @@ def test_what_cannot_be_shown(project):
         UserError, match=r"qa.jsonl:1: the keys .* fit prompt and response and text; choose with columns"
     ):
         run("prepare", "sft.yaml", "-o", "data.train.columns={text: question}")
-    with pytest.raises(UserError, match=r"qa.jsonl:1: no column 'ask'; there are question, answer. The row: "):
+    with pytest.raises(UserError, match=r"qa.jsonl:1: no column 'ask'; there are question, answer. Row 1: "):
         run("prepare", "sft.yaml", "-o", "data.train.columns={prompt: ask}")
     wrong = CliRunner().invoke(command, ["show", "sft.yaml", "--json", "-o", "data.packin=true"])
     assert wrong.exit_code == 2 and [mistake["key"] for mistake in json.loads(wrong.stdout)] == ["data.packin"]

@@ -209,7 +209,7 @@ def test_marks_in_the_text_cannot_forge_a_span():
 
 def test_templates_are_sandboxed_and_know_no_date():
     for source in ("{{ messages.append(1) }}", "{{ ''.__class__.__mro__ }}", "{{ strftime_now('%d') }}"):
-        with pytest.raises(RowError, match="the chat template fails"):
+        with pytest.raises(UserError, match="the chat template (fails|is refused): "):
             ChatTemplate(source, TOKENS).render(turns("a"))
 
 

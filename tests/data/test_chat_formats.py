@@ -59,6 +59,7 @@ TALKS = {
     "reasoning": [user(), assistant("4", reasoning_content="\n2+2\n"), user("sure?"), assistant("yes", reasoning_content="it is")],
     "reasoning inside": [user(), assistant("<think>\n2+2\n</think>\n\n4"), user("?"), assistant("<think>\nr\n</think>\n\nyes")],
     "reasoning over tools": [user(), assistant("", reasoning_content="call", tool_calls=[CALL]), result(), assistant("3", reasoning_content="so")],
+    "reasoning by other names": [user(), assistant("4", thinking="2+2"), user(), assistant("5", reasoning="2+3")],
     "wrapped results": [user(), assistant(), user("<tool_response>\n1\n</tool_response>"), assistant("end")],
     "not in turn": [user(), user("again"), assistant()],
     "begins with the assistant": [assistant(), user()],

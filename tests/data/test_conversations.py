@@ -205,9 +205,7 @@ def test_every_mistake_is_named_but_not_thousands(form, tmp_path):
     assert [line.partition(": ")[0] for line in sorted(mistakes)] == [f"{file}:{line}" for line in (2, 3, 4)]
     with pytest.raises(UserError, match=r"of the 1,024 rows read, 1024 cannot.*(\n.*){10}\n\.\.\. and 1014 more"):
         form().prepare(Rows([{f"q{number}": 1} for number in range(5000)]), "train")
-    with pytest.raises(
-        UserError, match=r"1024 cannot.*\nrows:1: the keys q fit.* \(1,023 more like it, the next rows:2\)$"
-    ):
+    with pytest.raises(UserError, match=r"1024 cannot.*\nrows:1: .* q fit.* \(1,023 more like it, the next rows:2\)$"):
         form().prepare(Rows([{"q": 1}] * 5000), "train")
 
 

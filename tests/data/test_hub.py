@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import datasets
@@ -15,6 +16,7 @@ from huggingface_hub import constants, errors
 from ostinato.core.errors import UserError
 from ostinato.core.hub import Repository
 from ostinato.core.registry import DATASETS
+from ostinato.data.fetched import pins
 from ostinato.data.hub_layout import card_configs, check_whole, choose, matching
 
 COMMIT, OTHER = "0123456789" * 4, "f" * 40
@@ -232,22 +234,44 @@ def test_a_missing_shard_is_noticed():
 
 
 @pytest.mark.slow
-def test_a_run_offline_records_the_commit(tmp_path):
+def test_a_run_offline_records_the_commit_and_keeps_it(tmp_path):
     """The whole command in a process of its own, as on a machine without a connection."""
     lay_out(tmp_path / "home" / "hub", FILES)
     config = {
         "algorithm": {"name": "sft"},
         "data": {"train": {"name": "hub", "path": "org/sums"}, "sequence_length": 128},
         "model": {"name": "transformer", "width": 16, "layers": 1, "heads": 2},
-        "training": {"total_steps": 2, "batch_size": 2},
+        "training": {"total_steps": 300, "batch_size": 2, "threads": 1},
     }
     (tmp_path / "c.yaml").write_text(json.dumps(config))
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     environment |= {"OSTINATO_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "ostinato", "train", "c.yaml", "--name", "first"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"rows are question and answer, from hub:org/sums@{COMMIT}" in done.stdout
+
+    def train(*more):
+        command = [sys.executable, "-m", "ostinato", "train", "c.yaml", "--name", "first", *more]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+        )
+
+    stopped, metrics = train(), tmp_path / "experiments" / "first" / "logs" / "metrics.jsonl"
+    while stopped.poll() is None and not (metrics.exists() and metrics.read_text().count("\n")):
+        time.sleep(0.01)
+    stopped.terminate()
+    said, _ = stopped.communicate()
+    assert stopped.returncode == 75, said
+    assert f"rows are question and answer, from hub:org/sums@{COMMIT}" in said
     (metadata,) = tmp_path.rglob("metadata.json")
-    (source,) = json.loads(metadata.read_text())["data"]["sources"]
-    assert (source["origin"], source["kind"]) == (f"hub:org/sums@{COMMIT}", "question and answer")
+    recorded = json.loads(metadata.read_text())["data"]
+    assert recorded["origins"] == {"data.train": f"hub:org/sums@{COMMIT}"}
+    assert recorded["sources"][0]["kind"] == "question and answer"
+    lay_out(tmp_path / "home" / "hub", FILES | {"sums/t-0.jsonl": jsonl(ROWS[:3])}, OTHER)  # the branch moves on
+    resumed = train("--resume")
+    said = "".join(resumed.communicate())
+    assert resumed.returncode == 0 and f"from hub:org/sums@{COMMIT}" in said, said
+    new = train("--name", "second", "-o", "training.total_steps=1")
+    assert f"from hub:org/sums@{OTHER}" in "".join(new.communicate())
+
+
+def test_a_rerun_asks_for_the_recorded_commits():
+    origins = {"data.train.sources.web": f"hub:org/web@{COMMIT}", "data.validation": "s3://x/y.parquet"}
+    assert pins(origins) == [f"data.train.sources.web.revision={COMMIT}"]

@@ -150,7 +150,7 @@ def test_columns_rename_and_select(tmp_path):
     file = write(tmp_path / "a.jsonl", json.dumps({"question": "2+2?", "answer": "4", "id": 7}), '{"question": "?"}')
     source = Jsonl(0, path=file, columns={"prompt": "question", "response": "answer"})
     assert source[0] == {"prompt": "2+2?", "response": "4"}
-    with pytest.raises(UserError, match=r"a\.jsonl:2: no column 'answer'; there are question\. The row: \{\"q"):
+    with pytest.raises(UserError, match=r"a\.jsonl:2: no column 'answer'; there are question\. Row 2: \{\"q"):
         source[1]
 
 

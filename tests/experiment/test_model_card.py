@@ -19,9 +19,9 @@ def nothing(checkpoints: Path, run: Any) -> None:
     """Weights are not what is tested here."""
 
 
-def bring(root: Path, name: str, source: str) -> dict[str, Any]:
+def bring(root: Path, name: str, hub: str) -> dict[str, Any]:
     """An imported model's record."""
-    facts = {"imported": {"source": source, "hash": "0" * 32}, "model": "transformer"}
+    facts = {"imported": {"source": "hub:org/name@main", "hub": hub, "hash": "0" * 32}, "model": "transformer"}
     folder = create_imported(root, name, facts, nothing, ["ostinato", "import"])
     return json.loads((folder / "metadata.json").read_text())
 
@@ -72,6 +72,16 @@ def test_parents_that_are_not_here(tmp_path: Path) -> None:
     run.finish("completed")
     assert ancestry(run.folder, 1) == ["other @1", "  began from a model"]
     assert base_model(run.folder) is None and base_model(tmp_path / "experiments" / "child") is None
+
+
+def test_a_model_of_a_hub(tmp_path: Path) -> None:
+    run = start_run(tmp_path)
+    began = {"hub": "hub:org/name@0123abcd", "checkpoint": "0123abcd"}
+    run.record(lineage={"init_from": began, "reproduces": None, "sweep": None})
+    run.finish("completed")
+    assert ancestry(run.folder, 1) == ["exp001 @1", "  began from hub:org/name@0123abcd"]
+    page = model_card(facts(), run.folder, 1, "1.0")
+    assert yaml.safe_load(page.split("---\n")[1])["base_model"] == "org/name"
 
 
 def test_a_ring_of_damaged_records_ends(tmp_path: Path) -> None:

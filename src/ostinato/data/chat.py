@@ -13,9 +13,11 @@ from datetime import date
 from typing import Any
 
 from jinja2 import TemplateError
+from jinja2.sandbox import SecurityError
 
 from ostinato.core.errors import UserError
 from ostinato.data.lost_messages import shortened
+from ostinato.data.reasoning import with_reasoning
 from ostinato.data.rows import Message, RowError
 from ostinato.data.template_sandbox import CLOSE, OPEN, TemplateEnvironment
 
@@ -67,17 +69,26 @@ class ChatTemplate:
     def render(
         self, messages: Sequence[Message], tools: list[Any] | None = None, *, add_generation_prompt: bool = False
     ) -> Rendering:
-        """The text of `messages`; with a generation prompt, what a model is given to answer."""
+        """The text of `messages`; with a generation prompt, what a model is given to answer.
+
+        Raises RowError where it fails, UserError where it reaches for what it may not.
+        """
         self._environment.begin()
-        values = {"documents": None, **self._values, "messages": messages, "tools": tools}
+        values = {"documents": None, **self._values, "tools": tools}
+        values["messages"] = [with_reasoning(message) for message in messages]
         try:
             template = self._tools if tools else self._plain
             marked = template.render(**values, add_generation_prompt=add_generation_prompt)
+        except (SecurityError, RecursionError, MemoryError) as error:  # of no use for any other row either
+            said = str(error).rstrip(".") or type(error).__name__
+            raise UserError(
+                f"the chat template is refused: {said}. Give another as tokenizer.chat_template."
+            ) from error
         except Exception as error:  # a template is data: whatever goes wrong in it is said as a mistake of the template
             remedy = "Mend it, or the row."
             if f"'{TODAY}' is undefined" in str(error):
                 remedy = f"It asks which day it is: fix one, tokenizer.template_options: {{{TODAY}: 2024-07-26}}."
-            raise RowError(f"the chat template fails: {str(error) or type(error).__name__}. {remedy}") from error
+            raise RowError(f"the chat template fails: {_said(error)}. {remedy}") from error
         return _without_marks(marked)
 
     def turn_end(self, special: Collection[str]) -> str | None:
@@ -122,7 +133,8 @@ class ChatTemplate:
                 raise RowError(
                     f"the chat template renders the {count} of {len(messages)} messages otherwise than the whole "
                     f"conversation begins: {_first_difference(prefix, whole)}. So it cannot be known which tokens are "
-                    "the answer's: mark them in the template by {% generation %} ... {% endgeneration %}."
+                    "the answer's: mark them in the template by {% generation %} ... {% endgeneration %}, take a "
+                    "shipped one (tokenizer.chat_template), or take data.train_on: last_assistant."
                 )
         return len(before), max(len(before), len(after))
 
@@ -165,6 +177,10 @@ def _first_difference(prefix: str, whole: str) -> str:
     at = next((i for i, (a, b) in enumerate(zip(prefix, whole, strict=False)) if a != b), min(len(prefix), len(whole)))
     start = max(0, at - 20)
     return f"at character {at} there is {shortened(prefix[start:])} instead of {shortened(whole[start:])}"
+
+
+def _said(error: BaseException) -> str:
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _has_blocks(source: str) -> bool:

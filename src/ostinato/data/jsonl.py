@@ -31,6 +31,8 @@ class JsonFiles:
         self._files = [LineFile(file) for file in self.paths]
         if not len(self):
             raise UserError(f"{root or paths[0]}: holds no rows. Correct the dataset's path or pattern.")
+        if columns is not None:
+            self[0]  # a column that no row has is said once
 
     def __len__(self) -> int:
         return int(self._bounds[-1])
@@ -39,7 +41,7 @@ class JsonFiles:
         file, number = self._find(index)
         row = self._parse(self._files[file].read(number), index)
         if missing := lacking(row, self.columns):
-            raise no_column(self.place(index), missing, row, "The row")
+            raise no_column(self.place(index), missing, row, f"Row {index + 1}")
         return named(row, self.columns)
 
     def place(self, index: int) -> str:

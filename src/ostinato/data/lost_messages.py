@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
+from ostinato.data.reasoning import NAMES
 from ostinato.data.rows import Message, RowError
 
 
@@ -28,7 +29,8 @@ def check_nothing_lost(messages: Sequence[Message], text: str) -> bool:
         for call in message.get("tool_calls") or ():
             if (name := call.get("function", call).get("name", "")) not in text:
                 raise RowError(f"the chat template loses the call of tool {name!r}. Use a template that knows tools.")
-        reasoning_left_out |= (message.get("reasoning_content") or "").strip() not in text
+        reasoning = (message.get(name) for name in NAMES)
+        reasoning_left_out |= any(said.strip() not in text for said in reasoning if isinstance(said, str))
     return reasoning_left_out
 
 

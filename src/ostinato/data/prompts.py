@@ -12,11 +12,12 @@ import numpy as np
 from ostinato.core.types import Batch
 from ostinato.data.encoding import RowEncoder
 from ostinato.data.formats import SampleFormat
-from ostinato.data.row_preparation import Outcome, UnusableRows
+from ostinato.data.row_preparation import Outcome
 from ostinato.data.row_samples import RowSamples
 from ostinato.data.rows import Message, RowError
 from ostinato.data.source import Row, Source
 from ostinato.data.token_writer import TokenWriter, prepared
+from ostinato.data.unusable_rows import UnusableRows
 
 VERSION = 2
 

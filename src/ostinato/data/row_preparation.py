@@ -14,10 +14,10 @@ from ostinato.data.rows import RowError
 from ostinato.data.source import Row, Source
 from ostinato.data.token_writer import TokenWriter, prepared
 from ostinato.data.tokens import TokenShards
+from ostinato.data.unusable_rows import MISTAKES_SHOWN, UnusableRows
 
 VERSION = 2
 ROWS_AT_ONCE = 1024
-MISTAKES_SHOWN = 10
 
 
 @dataclass
@@ -43,26 +43,17 @@ class Outcome:
             )
 
 
-class UnusableRows(UserError):
-    """Rows that cannot be trained on, as (place, what is wrong with it), and the remedies; one line for each wrong."""
-
-    def __init__(self, mistakes: list[tuple[str, str]], remedies: list[str], rows_read: int) -> None:
-        places: dict[str, list[str]] = {}
-        for place, what in mistakes:
-            places.setdefault(what, []).append(place)
-        lines = [_line(what, where) for what, where in places.items()]
-        shown = lines[:MISTAKES_SHOWN]
-        rest = [f"... and {len(lines) - len(shown)} more"] if len(lines) > len(shown) else []
-        head = f"of the {rows_read:,} rows read, {len(mistakes)} cannot be trained on:"
-        super().__init__("\n".join([head, *shown, *rest, *remedies]))
-
-
-def _line(what: str, places: list[str]) -> str:
-    also = f" ({len(places) - 1:,} more like it, the next {places[1]})" if len(places) > 1 else ""
-    return f"{places[0]}: {what}{also}" if places[0] else what
-
-
 def prepare_rows(source: Source, options: DataOptions, reading: Reading = CONVERSATIONS) -> TokenShards:
+    """As `encode_rows`, and something of it can be trained on. Raises UserError."""
+    shards = encode_rows(source, options, reading)
+    if not shards.documents:
+        dropped = shards.notes["dropped"]
+        reasons = ", ".join(f"{len(rows):,} {reason}" for reason, rows in dropped.items())
+        raise UserError(f"all {len(source):,} rows were dropped: {reasons}. Nothing is left to train on.")
+    return shards
+
+
+def encode_rows(source: Source, options: DataOptions, reading: Reading = CONVERSATIONS) -> TokenShards:
     """The shards of a source, from the cache where they are; `notes` is an Outcome. Raises UnusableRows."""
     tokenizer = options.tokenizer
     identity = {
@@ -104,9 +95,6 @@ class _Preparation:
                 break
         if self._mistakes:
             raise UnusableRows(self._mistakes, list(self._remedies), self._rows_read)
-        if (dropped := sum(map(len, self._outcome.dropped.values()))) == self._outcome.rows:
-            reasons = ", ".join(f"{len(rows):,} {reason}" for reason, rows in self._outcome.dropped.items())
-            raise UserError(f"all {dropped:,} rows were dropped: {reasons}. Nothing is left to train on.")
         return asdict(self._outcome)
 
     def _encode(self, encoder: RowEncoder, rows: list[Row]) -> Iterator[tuple[Parts, list[Encoded] | RowError]]:

@@ -37,7 +37,7 @@ class Family:
     architecture: str
     model = "transformer"
     prefix = "model."
-    ignored = (".rotary_emb.inv_freq",)
+    ignored: tuple[str, ...] = (".rotary_emb.inv_freq",)
     bias = ""  # the key that says whether projections have biases
     fixed: Options = {}  # what every model of the family has
 

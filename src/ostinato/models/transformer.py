@@ -20,8 +20,8 @@ from ostinato.core.registry import MODELS
 from ostinato.models.attention import AttentionPlan, plan_attention
 from ostinato.models.blocks import Cache, Context, Decoder, Shape, Sight
 from ostinato.models.decoding import CachedDecoding, decoding, miniature
+from ostinato.models.family import hf_config
 from ostinato.models.language_model import LanguageModel
-from ostinato.models.llama_config import llama_config
 from ostinato.models.rope import RopeOptions, RopeTables, text_lengths
 
 
@@ -39,7 +39,8 @@ class Transformer(LanguageModel):
     context of generation and the length of learned positions. `mlp_width` null: 4 x width, or 8/3 x width rounded up to
     a multiple of 64 when gated. Weights start normal with `init_std`, those that write to the residual stream divided
     by sqrt(2 x layers) (GPT-2), norms at 1, biases at 0. `output` scalar: one number per token instead of log-probs, as
-    reward and value models give it; both: beside them. Algorithms that train such a model set it.
+    reward and value models give it; both: beside them. Algorithms that train such a model set it. `family`: as what
+    the model is written for transformers, e.g. phi3; null: the first family that computes the same.
     """
 
     heads = ("lm_head.weight", "score.weight", "reward_mean", "reward_std")  # what models of other outputs have or lack
@@ -92,6 +93,7 @@ class Transformer(LanguageModel):
         dropout: float = 0.0,
         init_std: float = 0.02,
         output: Literal["tokens", "scalar", "both"] = "tokens",
+        family: str | None = None,
     ) -> None:
         super().__init__()
         options = {name: value for name, value in locals().items() if name not in ("self", "inputs", "__class__")}
@@ -152,6 +154,8 @@ class Transformer(LanguageModel):
                 short_factors=tuple(rope_short_factors or ()),
                 long_factors=tuple(rope_long_factors or ()),
             )
+            if not 0 < rope_fraction <= 1:
+                raise ValueError(f"rope_fraction {rope_fraction} is no part of a head; write a number up to 1")
             turned = int(shape.head_width * rope_fraction)
             self.rope = self.local_rope = RopeTables(turned, facts)
             if rope_local_base is not None:
@@ -286,7 +290,7 @@ class Transformer(LanguageModel):
         """config.json for transformers, where one of its classes is this very shape under the same names."""
         if self.options["output"] != "tokens":
             return None
-        return llama_config(self.options, self.shape, self.inputs.vocab_size, self.max_positions)
+        return hf_config(self.options, self.shape, self.inputs.vocab_size, self.max_positions)
 
     def config_dict(self) -> dict[str, Any]:
         """What builds this model again: name, inputs, options."""

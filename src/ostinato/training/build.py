@@ -48,10 +48,12 @@ def build(
     stop: StopFlag | None = None,
     threads: int | None = None,
     began_from: Mapping[str, Any] | None = None,
+    fetched: Mapping[str, str] | None = None,
 ) -> Built:
     """Everything a run needs before its folder exists. Raises UserError for what the config asks in vain.
 
-    `began_from`: the lineage that a resumed run recorded, so that it meets the very weights that it began from.
+    `began_from` and `fetched`: the lineage and the data's origins that a resumed run recorded, so that it meets the
+    very weights and data that it began from.
     """
     config.check_ranks(strategy.world_size)
     if config.generation.remote is not None:
@@ -66,7 +68,11 @@ def build(
     origin = find_origin(config, began_from)
     algorithm = ALGORITHMS.get(config.algorithm.name)
     prepare = functools.partial(
-        open_data, config, algorithm.sample_format, tokenizer=inherited_tokenizer(config, origin)
+        open_data,
+        config,
+        algorithm.sample_format,
+        tokenizer=inherited_tokenizer(config, origin),
+        fetched=fetched,
     )
     data = main_first(strategy, prepare)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from ostinato.core import manifest as manifests
@@ -20,10 +19,12 @@ from ostinato.core.inputs import ModelInputs
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.data.tokenizer_files import has_tokenizer
 from ostinato.data.tokenizer_kinds import as_asked
-from ostinato.training.checkpoint import load_into, newest_good
+from ostinato.training.base_weights import adapter_files
+from ostinato.training.checkpoint import newest_good
+from ostinato.training.foreign import contents, fetched, foreign_model, is_renaming, load_pieces, read_config
 from ostinato.training.initialise import build_model
-from ostinato.training.state import named_weights
-from ostinato.training.vocabulary import growth, with_new_rows
+from ostinato.training.stored_tensors import StoredTensors
+from ostinato.training.vocabulary import growth
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +39,10 @@ class Origin:
     @property
     def model(self) -> tuple[Component, ModelInputs]:
         """The model's node and inputs as it was trained."""
-        try:
-            own = json.loads((self.folder / "config.json").read_text())["ostinato"]
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{self.folder}: no model of ostinato here ({error}).") from None
+        config = read_config(self.folder)
+        if "ostinato" not in config:
+            return foreign_model(self.folder, config)
+        own = config["ostinato"]
         return Component(own["name"], own["options"]), ModelInputs(**own["inputs"])
 
     def pin(self, child: str) -> None:
@@ -67,18 +68,8 @@ class Origin:
         return model.eval().requires_grad_(False)
 
     def load_into(self, model: nn.Module) -> None:
-        """Fill a model's weights, names and shapes checked. Only the head may differ: `model.heads` names the weights
-        that stay as they were drawn, or are left out, where the other model has another kind of output."""
-        files = sorted(self.folder.glob("*.safetensors"))
-        found = {n: t for file in files for n, t in load_file(file).items()}
-        wanted = named_weights(model)
-        heads = [name for name in getattr(model, "heads", ()) if (name in found) is not (name in wanted)]
-        kept = {name: weight for name, weight in wanted.items() if name not in heads}
-        grown = growth(self, model)
-        tensors = {name: tensor for name, tensor in found.items() if name not in heads}
-        for name in tensors.keys() & kept.keys():
-            tensors[name] = with_new_rows(tensors[name], kept[name].shape, grown)
-        load_into(kept, tensors, str(self.folder))
+        """Fill a model's weights, names and shapes checked; each tensor is read straight to its place."""
+        load_pieces(model, StoredTensors(self.folder), read_config(self.folder), growth(self, model))
 
 
 def find_weights(
@@ -89,7 +80,8 @@ def find_weights(
     Of a run without @step it is the newest good checkpoint, or the one of `recorded_step`. `key` of the config says so.
     """
     if init_from.startswith("hub:"):
-        raise UserError(f"{key}: {init_from}: hubs are not built yet. Use run:NAME[@step] or a folder.")
+        folder, lineage = fetched(init_from)
+        return origin_at(folder, lineage, root)
     name, _, step = (
         init_from.removeprefix("run:").partition("@") if init_from.startswith("run:") else (init_from, "", "")
     )
@@ -101,7 +93,7 @@ def find_weights(
     if (folder / "manifest.json").is_file():
         manifests.verify_files(folder, manifests.read_checkpoint(folder))
         return origin_at(folder / "model", {"folder": str(folder)}, root)
-    return origin_at(folder, {"folder": str(folder)}, root)
+    return origin_at(folder, {"folder": str(folder), "checkpoint": contents(folder)}, root)
 
 
 def origin_at(folder: Path, lineage: dict[str, Any], root: Path) -> Origin:
@@ -118,7 +110,8 @@ def find_origin(config: Config, began_from: Mapping[str, Any] | None = None) -> 
     if config.model.init_from is None:
         return None
     recorded = began_from or {}
-    origin = find_weights(config.model.init_from, config.experiment.output_root, recorded.get("step"))
+    name = recorded.get("hub") or config.model.init_from  # the commit that it was, not the branch as it is now
+    origin = find_weights(name, config.experiment.output_root, recorded.get("step"))
     if recorded.get("checkpoint") not in (None, origin.lineage.get("checkpoint")):
         raise RefusedError(f"model.init_from: {config.model.init_from} is no longer what this run began from.")
     return origin
@@ -127,9 +120,11 @@ def find_origin(config: Config, began_from: Mapping[str, Any] | None = None) -> 
 def inherited_tokenizer(config: Config, origin: Origin | None) -> Any:
     """The tokenizer of `model.init_from`, with the tokens and template that the config adds to it, unless the config
     names a path of its own or there is none."""
-    if origin is None or not has_tokenizer(origin.folder) or config.tokenizer.path is not None:
+    if config.tokenizer.path is not None:
         return None
-    return as_asked(origin.tokenizer(), config.tokenizer)
+    while origin is not None and not has_tokenizer(origin.folder):
+        origin = getattr(origin, "base", None)  # of an adapter
+    return None if origin is None else as_asked(origin.tokenizer(), config.tokenizer)
 
 
 def from_run(run: Path, step: int | None) -> Origin:
@@ -182,10 +177,10 @@ def model_files(
     """What lies beside the weights in a checkpoint: config.json and the tokenizer's files, if there is one."""
     import tempfile
 
-    from ostinato.training.adapters import adapter_files
-
     own = {"name": node.name, "options": plain(node.options), "inputs": vars(inputs)}
     described = model.hf_config() if hasattr(model, "hf_config") else None
+    if described and not is_renaming(model, described):  # transformers finds the weights under other names
+        described = None
     adapter = adapter_files(model, own)
     text = json.dumps({**(described or {}), "ostinato": own}, indent=1, ensure_ascii=False)
     files = {"config.json": text.encode() + b"\n", **adapter}

@@ -77,7 +77,7 @@ class GPT2(Family):
 
     @classmethod
     def pieces(cls, name: str, shape: Shape) -> Piece:
-        number = {"q_proj": 0, "k_proj": 1, "v_proj": 2}.get(name.split(".")[-2])
+        number = {"q_proj": 0, "k_proj": 1, "v_proj": 2}.get(name.rpartition(".")[0].rpartition(".")[2])
         weight = name.endswith("proj.weight")
         if number is not None:
             other = f"transformer.h.{name.split('.')[2]}.attn.c_attn.{name.rpartition('.')[2]}"

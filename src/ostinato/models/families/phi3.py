@@ -40,7 +40,7 @@ class Phi3(Family):
             "gate_proj": ("gate_up_proj", 0, shape.mlp_width),
             "up_proj": ("gate_up_proj", shape.mlp_width, 2 * shape.mlp_width),
         }
-        part = name.split(".")[-2]
+        part = name.rpartition(".")[0].rpartition(".")[2]
         if part not in places:
             return Piece(name)
         other, start, stop = places[part]
