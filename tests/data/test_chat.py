@@ -223,6 +223,6 @@ def test_template_that_raises_or_cannot_be_read():
     with pytest.raises(RowError, match="fails: gemma has no role tool"):
         ChatTemplate(TEMPLATES["gemma"], TOKENS).render([{"role": "tool", "content": "x"}])
     with pytest.raises(RowError, match="'bos_token' is undefined. The tokenizer has none: take a template"):
-        ChatTemplate(TEMPLATES["llama3"], {"bos_token": None}).render(turns("a"))
+        ChatTemplate(TEMPLATES["llama3_1"], {"bos_token": None}).render(turns("a"))
     with pytest.raises(UserError, match="chat template, line 2: "):
         ChatTemplate("a\n{% for %}", TOKENS)
