@@ -12,6 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from ostinato.cli.main import exit_code_of
+from ostinato.data.tokenizer_kinds import byte
 from ostinato.training.weights import load_run_model
 from tests.training.tiny import write_data
 
@@ -75,3 +76,53 @@ def test_a_config_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     said = ostinato("train", path, code=2)
     assert "wrong.yaml" in said and "Did you mean gpt_neox?" in said and "Traceback" not in said
     assert not (tmp_path / "runs").exists()
+
+
+FOLDERS: dict[str, dict[str, Any]] = {
+    "gpt_neox": {},
+    "mixtral": {"num_local_experts": 4},
+    "phi": {},
+    "opt": {"ffn_dim": 32, "word_embed_proj_dim": 16},
+    "mamba": {"state_size": 4},
+}
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_a_folder_of_an_unknown_family(tmp_path: Path, kind: str) -> None:
+    """Its logits here are those of transformers; it is trained and sampled from."""
+    config = transformers.AutoConfig.for_model(**{"model_type": kind, **SHAPE, **FOLDERS[kind], "vocab_size": 300})
+    torch.manual_seed(0)
+    theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
+    theirs.save_pretrained(tmp_path / "folder", max_shard_size="10kB")
+    byte().save(tmp_path / "folder")
+    ours, _ = load_run_model(tmp_path / "folder")
+    with torch.no_grad():
+        torch.testing.assert_close(ours(TOKENS), theirs(input_ids=TOKENS).logits, rtol=0, atol=1e-5)
+    model = {"init_from": str(tmp_path / "folder")}
+    ostinato("train", write_config(tmp_path, "tuned", model))
+    said = ostinato("generate", tmp_path / "runs/tuned", "--prompt", "the quick", "--max-new-tokens", 4)
+    assert "the quick" in said
+    ostinato("train", write_config(tmp_path, "judge", model, "reward_model", "pairs"))
+    ostinato("export", tmp_path / "runs/tuned", "--to", tmp_path / "out")
+    found, before = (transformers.AutoModelForCausalLM.from_pretrained(tmp_path / one) for one in ("out", "folder"))
+    ours, _ = load_run_model(tmp_path / "runs/tuned")
+    with torch.no_grad():
+        torch.testing.assert_close(ours(TOKENS), found.eval()(input_ids=TOKENS).logits, rtol=0, atol=1e-5)
+    assert any(not torch.equal(*pair) for pair in zip(found.parameters(), before.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("key", "value", "words"), [
+    ("auto_map", {"AutoModelForCausalLM": "modeling_evil.Evil"}, "code of its own"),
+    ("quantization_config", {"quant_method": "gptq"}, "quantised"),
+    ("model_type", "gpt_neo_x", "gpt_neox"),
+])  # fmt: skip
+def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path, key: str, value: Any, words: str) -> None:
+    config = transformers.AutoConfig.for_model(**{"model_type": "gpt_neox", **SHAPE, "vocab_size": 300})
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "folder")
+    byte().save(tmp_path / "folder")
+    (tmp_path / "folder/modeling_evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    path = tmp_path / "folder/config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    said = ostinato("train", write_config(tmp_path, "tuned", {"init_from": str(tmp_path / "folder")}), code=2)
+    assert words in said and "Traceback" not in said
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "runs").exists()

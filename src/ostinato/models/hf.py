@@ -18,11 +18,22 @@ from ostinato.core import seeding
 from ostinato.core.errors import UserError
 from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import MODELS
-from ostinato.models.hf_config import body, build_causal, logit_scale, logit_softcap, read_config, written_config
+from ostinato.models.hf_config import (
+    body,
+    build_causal,
+    logit_scale,
+    logit_softcap,
+    longest_text,
+    read_config,
+    written_config,
+)
 from ostinato.models.hf_documents import apart, restarting
 from ostinato.models.hf_examination import examine
 from ostinato.models.hf_files import from_files, to_files
 from ostinato.models.language_model import LanguageModel
+
+UNLIMITED = 1 << 20
+"""The context in tokens where neither the config nor the data names one."""
 
 
 @MODELS.register("hf")
@@ -61,10 +72,9 @@ class HF(LanguageModel):
         text = causal.config.get_text_config()
         self.vocab_size, width = self._head.out_features, self._head.in_features
         self.inputs = ModelInputs(self.vocab_size, inputs.sequence_length)
-        self.max_positions = getattr(text, "max_position_embeddings", None) or inputs.sequence_length
-        if inputs.sequence_length > self.max_positions and self._learns_positions():
-            longest = f"learned positions for {self.max_positions} tokens, data.sequence_length is"
-            raise ValueError(f"config: {longest} {inputs.sequence_length}. Lower that.")
+        self.max_positions = longest_text(text) or inputs.sequence_length or UNLIMITED
+        self.learns_positions = self._learns_positions()
+        self._check_length(inputs.sequence_length, "data.sequence_length is")
         self.logit_scale, self.logit_softcap = logit_scale(causal), logit_softcap(causal)
         self.takes_positions = "position_ids" in inspect.signature(self._body.forward).parameters
         self.output, self.attention = output, attention
@@ -81,6 +91,11 @@ class HF(LanguageModel):
         """Whether there is a table of positions (OPT's has two rows more), behind which nothing can be read."""
         tables = {one.num_embeddings for one in self.modules() if isinstance(one, nn.Embedding)}
         return bool((tables - {self.vocab_size}) & {self.max_positions, self.max_positions + 2})
+
+    def _check_length(self, length: int, what: str) -> None:
+        """Raise ValueError where a text is longer than the table of positions."""
+        if self.learns_positions and length > self.max_positions:
+            raise ValueError(f"config: learned positions for {self.max_positions} tokens, {what} {length}. Lower that.")
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -136,6 +151,8 @@ class HF(LanguageModel):
 
     def states(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
         """(B, T, D) of rows that are one document each, or of documents whose `positions` (B, T) start again."""
+        if positions is None:
+            self._check_length(tokens.shape[1], "a text has")
         extra = {} if positions is None else {"position_ids": positions}
         found: Tensor = self._body(input_ids=tokens, **extra).last_hidden_state
         return found

@@ -126,6 +126,12 @@ def logit_softcap(causal: Any) -> float | None:
     return getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
 
 
+def longest_text(config: Any) -> int | None:
+    """The tokens that a text may have, by whichever name the config has for it."""
+    names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "context_length")
+    return next((found for name in names if (found := getattr(config, name, None))), None)
+
+
 def _number(config: Any, name: str) -> float:
     value = getattr(config, name, None)
     return 1.0 if value is None else float(value)
