@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 py
 	$(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
 BIN := $(VENV)/bin
 
-.PHONY: help setup quickstart test test-quick lint format bench clean
+.PHONY: help setup extras quickstart test test-quick lint format bench clean
 
 help:
 	@echo "make quickstart   set up, then teach a small model sums, by example and by trial: three minutes on the CPU"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint         ruff, mypy and ostinato lint"
 	@echo "make bench        time ostinato beside its peers; results are appended to docs/log.md"
 	@echo "make setup        only set up $(VENV)"
+	@echo "make extras       optional packages too: sweeps, trackers, more kinds of files; their tests are no longer skipped"
 
 setup: $(VENV)/.installed
 
@@ -29,6 +30,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch "$@"
+
+extras: setup
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-extras.lock
 
 quickstart: setup
 	"$(BIN)/ostinato" train configs/experiments/addition_sft.yaml configs/experiments/addition_grpo.yaml --resume $(ARGS)

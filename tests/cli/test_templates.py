@@ -1,5 +1,6 @@
 """Every template in the package: a new project lints, passes its tests and trains its example, unmodified, offline."""
 
+import json
 import os
 import subprocess
 import sys
@@ -63,9 +64,12 @@ def test_its_own_tests_pass(made):
 
 
 @pytest.mark.slow
-def test_its_example_trains(made):
+def test_its_example_trains_reports_and_repeats(made):
     chosen, project = made
     said = run(project, "ostinato", "train", *chosen.example)
     assert said.count("\ndone  ") == len(chosen.example)
     assert run(project, "ostinato", "runs", "verify", "--all").count("  intact") == len(chosen.example)
+    last = json.loads(run(project, "ostinato", "runs", "list", "--json"))[-1]["name"]
+    assert (project / "experiments" / last / "outputs" / "report.html").stat().st_size < 1_000_000
+    assert "BITWISE" in run(project, "ostinato", "runs", "reproduce", last, "--steps", "3")
     assert run(project, "ostinato", "lint").strip() == "Nothing to mend."

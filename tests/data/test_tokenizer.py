@@ -127,7 +127,7 @@ def test_settings_of_a_folder_in_their_various_spellings(tmp_path):
 
 def test_built_from_a_config(tmp_path):
     def node(**fields):
-        defaults = {"path": None, "vocab_size": 300, "chat_template": None, "added_tokens": []}
+        defaults = {"path": None, "vocab_size": 300, "chat_template": None, "added_tokens": [], "template_options": {}}
         return SimpleNamespace(**{**defaults, **fields})
 
     assert build_tokenizer(node(name="byte", added_tokens=["<think>"]), lambda: []).encode("<think>") == [259]

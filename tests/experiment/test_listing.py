@@ -141,3 +141,24 @@ def test_what_would_stop_a_reproduction(tmp_path):
         numerics="deterministic", data={"sources": []}, code=[{"role": "project", "tree": "a", "proved": True}]
     )
     assert run_facts(run.folder)["would_stop_a_reproduction"] == []
+
+
+@pytest.mark.parametrize("file", ["metadata.json", "status.json"])
+@pytest.mark.parametrize("wrong", [0, 1.5, "x", True, [], {}, ["x"], None])
+def test_a_run_whose_files_hold_the_wrong_types_hides_no_other(tmp_path, file, wrong):
+    made_run(tmp_path, "good", losses=[1.0])
+    bad = made_run(tmp_path, "bad", losses=[1.0])
+    written = json.loads((bad / file).read_text())
+    for key in [*written, "tags", "hashes", "id", "seed", "reason", "updated", "step", "lineage", "command"]:
+        (bad / file).write_text(json.dumps({**written, key: wrong}))
+        assert sorted(names(sort_runs(summaries(tmp_path), "created"))) == ["bad", "good"]
+        run_facts(bad)
+
+
+def test_a_run_of_a_newer_format_is_listed_and_said_to_be_newer(tmp_path):
+    made_run(tmp_path, "good", losses=[1.0])
+    write_json(made_run(tmp_path, "future") / "metadata.json", {"version": 9}, durable=False)
+    states = {run["name"]: (run["state"], run["reason"]) for run in summaries(tmp_path)}
+    assert states["good"] == ("completed", None)
+    assert states["future"][0] == "newer"
+    assert "Use a newer ostinato" in states["future"][1]

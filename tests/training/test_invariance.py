@@ -88,19 +88,44 @@ def test_gradient_does_not_depend_on_the_padding_side(folder: Path, algorithm: s
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_gradient_does_not_depend_on_ranks(folder: Path, algorithm: str, ranks: int) -> None:
     """Real processes on gloo; three rows a micro-batch, so that ranks hold unequal token counts, one none at all."""
+    overrides = [NO_CLIP, "distributed.bucket_megabytes=1", "training.micro_batch_size=3"]
+    assert_same(on_ranks(folder, algorithm, ranks, *overrides), whole_step(algorithm, folder))
+
+
+@pytest.mark.parametrize("algorithm", [name for name in algorithms() if name not in ("distill", "grpo", "ppo")])
+def test_elastic_gives_the_same_bits_on_any_number_of_ranks(folder: Path, algorithm: str) -> None:
+    """With dropout, recomputation and bf16; 3 or more micro-batches, so that the last round is not full."""
+    overrides = ["training.numerics=elastic", "training.micro_batch_size=3", "training.mixed_precision=bf16"]
+    overrides += ["training.gradient_checkpointing=true", "training.max_grad_norm=0.1", "model.dropout=0.1"]
+    alone = gradient_of_step(tiny_config(folder, algorithm, *overrides))
+    for ranks in (2, 4):
+        found = on_ranks(folder, algorithm, ranks, *overrides)
+        assert set(found) == set(alone)
+        assert [name for name in alone if not torch.equal(found[name], alone[name])] == [], f"{ranks} ranks"
+
+
+def on_ranks(folder: Path, algorithm: str, ranks: int, *overrides: str) -> dict[str, Tensor]:
+    """The gradient of the first step, by real processes on gloo."""
     config, output = write_config(folder, algorithm), folder / f"{algorithm}-{ranks}.safetensors"
-    overrides = [NO_CLIP, "distributed.strategy=ddp", "distributed.bucket_megabytes=1", "training.micro_batch_size=3"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     world = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.training.gradient_of_step", str(config), str(output), *overrides]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.training.gradient_of_step",
+        str(config),
+        str(output),
+        "distributed.strategy=ddp",
+    ]
+    command += overrides
     processes = [
         subprocess.Popen(command, env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(ranks)
     ]
     assert [process.wait(timeout=120) for process in processes] == [0] * ranks
-    assert_same(load_file(output), whole_step(algorithm, folder))
+    return load_file(output)
 
 
 @pytest.mark.parametrize("algorithm", algorithms())

@@ -30,7 +30,7 @@ class SFT(BaseTrainer):
     def compute_loss(self, batch: TokenBatch) -> LossOutput:
         scores = scored(self.model, batch, {"entropy", "top1"})
         trained = scores.log_probs.numel()
-        cells = batch.tokens.numel()
+        cells = batch.tokens.numel() if batch.sequences else 0  # an empty batch, where ranks ran short
         held = cells if batch.documents is None else (batch.documents >= 0).sum()
         metrics = {
             "nll": Mean(-scores.log_probs.detach().sum(), trained),

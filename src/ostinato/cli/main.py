@@ -17,6 +17,8 @@ VERBS = {
     "train": ("ostinato.cli.train", "train a model from a config"),
     "generate": ("ostinato.cli.generate", "sample text from a run or a model"),
     "chat": ("ostinato.cli.chat", "talk to a run or a model"),
+    "export": ("ostinato.cli.export", "write a run's model for transformers, vLLM and others"),
+    "import": ("ostinato.cli.import_model", "make a model from elsewhere a run, to start others from"),
     "config": ("ostinato.cli.config", "show, explain, check, diff, hash configs"),
     "components": ("ostinato.cli.components:components", "list what configs can name"),
     "explain": ("ostinato.cli.components:explain", "options, defaults and documentation of a component"),

@@ -26,7 +26,7 @@ def table(runs: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
 def cell(run: dict[str, Any], column: str) -> str:
     """One value of a run, as text."""
     if column == "step":
-        return f"{run['step']}/{run['total_steps'] or '?'}"
+        return step_text(run)
     if column in ("age", "duration"):
         seconds = run[f"{column}_seconds"]
         return "" if seconds is None else age(seconds)
@@ -42,18 +42,28 @@ def value_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
 
 
+def step_text(run: dict[str, Any]) -> str:
+    """`7/10`; `7/?` where it is not known how many there are to be."""
+    return f"{run['step']}/{'?' if run['total_steps'] is None else run['total_steps']}"
+
+
+def _what(facts: dict[str, Any]) -> str:
+    if (found := facts["imported"]) is not None:
+        return f"{facts['model']}, imported from {found.get('source')}, hash {found.get('hash')}"
+    return (
+        f"{facts['algorithm']}, {facts['model'] or 'a model from elsewhere'}, seed {facts['seed']}, "
+        f"numerics {facts['numerics']}, science hash {facts['hashes'].get('science', '?')[:12]}"
+    )
+
+
 def facts_text(facts: dict[str, Any]) -> str:
     """`runs show`."""
     last = ", ".join(f"{name} {value_text(value)}" for name, value in facts["last"].items())
     best = ", ".join(f"{n} {value_text(b['value'])} at step {b['step']}" for n, b in facts["best"].items())
     error = facts["status"].get("error")
     lines = [
-        f"{facts['name']}  {facts['state']}  step {facts['step']}/{facts['total_steps'] or '?'}",
-        _line(
-            "what",
-            f"{facts['algorithm']}, {facts['model'] or 'a model from elsewhere'}, seed {facts['seed']}, "
-            f"numerics {facts['numerics']}, science hash {facts['hashes'].get('science', '?')[:12]}",
-        ),
+        f"{facts['name']}  {facts['state']}  step {step_text(facts)}",
+        _line("what", _what(facts)),
         _line(
             "when",
             f"{facts['created']}, {age(facts['age_seconds'] or 0)} ago; lasted {age(facts['duration_seconds'] or 0)}",

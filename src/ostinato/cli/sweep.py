@@ -32,7 +32,7 @@ def command(file: Path, jobs: int, slurm: bool, dry_run: bool, retries: int, as_
     moment the sweep was first started. Started again it goes on: what is completed is not repeated."""
     from ostinato.cli.sweep_jobs import Jobs
     from ostinato.cli.sweep_plan import Plan, points_of
-    from ostinato.cli.sweep_table import document, table, what_next
+    from ostinato.cli.sweep_table import document, report, table, what_next
     from ostinato.experiment.sweep_file import read_sweep
     from ostinato.experiment.sweep_folder import SweepFolder
 
@@ -71,6 +71,7 @@ def command(file: Path, jobs: int, slurm: bool, dry_run: bool, retries: int, as_
     finally:
         trials.close()
     found = document(sweep, folder.path, trials.all)
+    found["report"] = (written := report(found)) and str(written)
     if as_json:
         print_json(found)
     else:

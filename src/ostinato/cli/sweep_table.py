@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ostinato.cli.run_report import report_of
 from ostinato.cli.runs_text import value_text
 from ostinato.experiment.sweep_file import SweepFile
 from ostinato.experiment.trials import Trial, best_first, first_of_each
@@ -46,14 +47,23 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join("  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
-def what_next(found: dict[str, Any]) -> str:
-    """The commands that look closer at the completed runs."""
+def report(found: dict[str, Any]) -> Path | None:
+    """Write the report of the completed runs into the sweep's folder; None where there is none to write."""
     folder = Path(found["folder"])
-    names = shlex.join(trial["name"] for trial in found["trials"] if trial["state"] == "completed")
+    names = completed(found)
+    return report_of([folder.parent / name for name in names], folder / "report.html") if names else None
+
+
+def completed(found: dict[str, Any]) -> list[str]:
+    """The completed runs' names, best first."""
+    return [trial["name"] for trial in found["trials"] if trial["state"] == "completed"]
+
+
+def what_next(found: dict[str, Any]) -> str:
+    """Where the report is, and the commands that look closer at the completed runs."""
+    folder, names = Path(found["folder"]), shlex.join(completed(found))
     root = "" if folder.parent == Path("experiments").absolute() else f" --root {shlex.quote(str(folder.parent))}"
     if not names:
         return ""
-    return (
-        f"  compare them    ostinato runs compare {names}{root}\n"
-        f"  look at them    ostinato runs report {names}{root} -o {folder.name.removesuffix('.sweep')}.html"
-    )
+    compare = f"  compare them    ostinato runs compare {names}{root}"
+    return compare if found["report"] is None else f"  report          {found['report']}\n{compare}"

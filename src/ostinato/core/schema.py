@@ -52,6 +52,7 @@ class Tokenizer(Section):
     path: str | None = option(None, "for pretrained: tokenizer.json, folder, hub:...; null: that of model.init_from")
     vocab_size: int = option(4096, "of bpe", exclusiveMinimum=0)
     chat_template: str | None = option(None, "a shipped name or a file; null: the tokenizer's own")
+    template_options: dict[str, Any] = option({}, "given to the chat template, e.g. {enable_thinking: false}")
     added_tokens: list[str] = option([], "special tokens to add")
 
 

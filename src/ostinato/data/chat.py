@@ -6,38 +6,22 @@ rendering growing prefixes of the messages (post_training.md 3).
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
-from jinja2 import TemplateError, nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateError
 
 from ostinato.core.errors import UserError
 from ostinato.data.rows import Message, RowError
+from ostinato.data.template_sandbox import CLOSE, OPEN, TemplateEnvironment
 
-# Noncharacters of Unicode, which no text for interchange holds: they stand around a block's text until it is rendered.
-OPEN, CLOSE = "\ufdd0", "\ufdd1"
 Span = tuple[int, int]
-
-
-class GenerationBlock(Extension):
-    """`{% generation %}...{% endgeneration %}`: what is inside is what the assistant says."""
-
-    tags = {"generation"}
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_marked"), [], [], body).set_lineno(line)
-
-    def _marked(self, caller: Any) -> str:
-        return OPEN + caller() + CLOSE
+TODAY = "strftime_now"
+"""The one of a template's options that is not handed on as it is: the day that the template is told it is."""
 
 
 @dataclass(frozen=True)
@@ -49,36 +33,62 @@ class Rendering:
 
 
 class ChatTemplate:
-    """A compiled template, with the special tokens it may name (`bos_token`, `eos_token`, ...).
+    """A compiled template, with the special tokens it may name (`bos_token`, `eos_token`, ...) and `options` to give it
+    (`{"enable_thinking": False}`); `for_tools` is used instead where there are tools.
 
-    `strftime_now` is not offered: a text that depends on the day it was rendered could not be repeated.
+    `strftime_now` is offered only where the options fix the day: a text that depends on when it was rendered could not
+    be repeated. Raises UserError for a template that cannot be read.
     """
 
-    def __init__(self, source: str, tokens: Mapping[str, str | None]) -> None:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlock, loopcontrols]
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _raise
-        self._has_blocks = re.search(r"\{%-?\s*generation\b", source) is not None
-        self._tokens = {name: token for name, token in tokens.items() if token is not None}
+    def __init__(
+        self,
+        source: str,
+        tokens: Mapping[str, str | None],
+        options: Mapping[str, Any] | None = None,
+        *,
+        for_tools: str | None = None,
+    ) -> None:
+        given = dict(options or {})
+        self._environment = TemplateEnvironment(_day(given.pop(TODAY, None)))
+        self._values = {name: token for name, token in tokens.items() if token is not None} | given
+        self._plain, self._plain_blocks = self._compiled(source), _has_blocks(source)
+        self._tools, self._tool_blocks = self._plain, self._plain_blocks
+        if for_tools is not None:
+            self._tools, self._tool_blocks = self._compiled(for_tools), _has_blocks(for_tools)
+
+    def _compiled(self, source: str) -> Any:
         try:
-            self._template = environment.from_string(source)
-        except TemplateError as error:
-            line = getattr(error, "lineno", None)
-            raise UserError(f"chat template, line {line}: {error}. Give another as tokenizer.chat_template.") from error
+            return self._environment.from_string(source)
+        except (TemplateError, RecursionError, SyntaxError, ValueError, MemoryError) as error:
+            where = f", line {error.lineno}" if isinstance(error, TemplateError) and hasattr(error, "lineno") else ""
+            said = "it is nested too deeply" if isinstance(error, RecursionError) else error
+            raise UserError(f"chat template{where}: {said}. Give another as tokenizer.chat_template.") from error
 
     def render(
         self, messages: Sequence[Message], tools: list[Any] | None = None, *, add_generation_prompt: bool = False
     ) -> Rendering:
         """The text of `messages`; with a generation prompt, what a model is given to answer."""
+        self._environment.begin()
+        values = {"documents": None, **self._values, "messages": messages, "tools": tools}
         try:
-            marked = self._template.render(
-                messages=messages, tools=tools, add_generation_prompt=add_generation_prompt, **self._tokens
-            )
+            template = self._tools if tools else self._plain
+            marked = template.render(**values, add_generation_prompt=add_generation_prompt)
         except Exception as error:  # a template is data: whatever goes wrong in it is said as a mistake of the template
-            raise RowError(f"the chat template fails: {error}. Mend it, or the row.") from error
+            remedy = "Mend it, or the row."
+            if f"'{TODAY}' is undefined" in str(error):
+                remedy = f"It asks which day it is: fix one, tokenizer.template_options: {{{TODAY}: 2024-07-26}}."
+            raise RowError(f"the chat template fails: {str(error) or type(error).__name__}. {remedy}") from error
         return _without_marks(marked)
+
+    def turn_end(self, special: Collection[str]) -> str | None:
+        """Which of these tokens stands behind an answer; None where none does, or where it takes more to know."""
+        answer = "ostinato"
+        try:
+            text = self.render([{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]).text
+        except RowError:
+            return None
+        behind = text.rpartition(answer)[2].lstrip()
+        return max((token for token in special if behind.startswith(token)), key=len, default=None)
 
     def spans(
         self, messages: Sequence[Message], wanted: Sequence[int], tools: list[Any] | None = None
@@ -88,7 +98,7 @@ class ChatTemplate:
         Raises RowError where the template does not let it be known.
         """
         whole = self.render(messages, tools)
-        if self._has_blocks:
+        if self._tool_blocks if tools else self._plain_blocks:
             spans = _of_messages(whole.blocks, messages, wanted)
         else:
             spans = [self._grown(whole.text, messages, number, tools) for number in wanted]
@@ -168,10 +178,14 @@ def _short(text: str, limit: int = 60) -> str:
     return repr(text if len(text) <= limit else text[:limit] + "...")
 
 
-def _to_json(value: Any, indent: int | None = None, **_: Any) -> str:
-    """As transformers' templates expect it: keys in their order, nothing escaped for HTML."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+def _has_blocks(source: str) -> bool:
+    return re.search(r"\{%[-+]?\s*generation\b", source) is not None
 
 
-def _raise(message: str) -> None:
-    raise TemplateError(message)
+def _day(value: Any) -> date | None:
+    if value is None or isinstance(value, date):
+        return value
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise UserError(f"tokenizer.template_options.{TODAY}: {value!r} is no day such as 2024-07-26.") from None

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from ostinato.core.errors import UserError
-from ostinato.data.chat import ChatTemplate, Span, check_nothing_lost
+from ostinato.data.chat import Span, check_nothing_lost
 from ostinato.data.rows import Conversation, Message, PromptResponse, RowError, read_row
 from ostinato.data.source import Row
 from ostinato.data.token_edges import TokenEdges
@@ -58,8 +58,7 @@ class RowEncoder:
 
     def __init__(self, tokenizer: Tokenizer, train_on: TrainOn = "assistant") -> None:
         self._tokenizer, self._train_on = tokenizer, train_on
-        source = tokenizer.chat_template
-        self._template = None if source is None else ChatTemplate(source, tokenizer.special_tokens)
+        self._template = tokenizer.chat
         self._edges = TokenEdges(tokenizer)
         names = (tokenizer.token(int(index)) for index in np.flatnonzero(tokenizer.token_bytes() == 0))
         self._special = re.compile("|".join(re.escape(name) for name in names if name) or "(?!)")

@@ -1,11 +1,9 @@
-"""One class for every tokenizer, around a `tokenizers` one; `save` writes a folder that transformers loads as it is.
-
-How each kind is made is in `tokenizer_kinds.py`.
-"""
+"""One class for every tokenizer, around a `tokenizers` one; how each kind is made is in `tokenizer_kinds.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ostinato.core.errors import UserError
-from ostinato.core.manifest import hash_of, write_json
+from ostinato.core.manifest import hash_of
+from ostinato.data.chat import ChatTemplate
 from ostinato.data.chat_templates import TURN_END
-from ostinato.data.tokenizer_files import read_settings
+from ostinato.data.token_sizes import token_sizes
+from ostinato.data.tokenizer_files import read_tokenizer, write_tokenizer
 
 if TYPE_CHECKING:
     import tokenizers
@@ -27,7 +27,10 @@ TURN_ENDS = (TURN_END, "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|eom_id|>")
 class Tokenizer:
     """Text to ids and back, and what the special ids are. Safe to use from several threads.
 
-    `eos` ends a document; `ends` are further tokens that end a turn or a document (known turn ends are found by name).
+    `eos` ends a document; `ends` are further tokens that end a turn or a document (known turn ends are found by name,
+    the chat template's by rendering it). `named` are further tokens by the name that a template knows them by,
+    `other_templates` those beside the chat template (`tool_use` is taken where there are tools), `template_options`
+    what templates are given beside the messages.
     """
 
     def __init__(
@@ -39,13 +42,31 @@ class Tokenizer:
         pad: str | None = None,
         ends: Sequence[str] = (),
         chat_template: str | None = None,
+        named: Mapping[str, str] | None = None,
+        other_templates: Mapping[str, str] | None = None,
+        template_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._backend = backend
-        self.special_tokens = {"bos_token": bos, "eos_token": eos, "pad_token": pad}
-        self.chat_template = chat_template
+        self._backend, self._ends = backend, tuple(ends)
+        self.special_tokens = {"bos_token": bos, "eos_token": eos, "pad_token": pad, **(named or {})}
+        self.chat_template, self.other_templates = chat_template, dict(other_templates or {})
+        self.template_options = dict(template_options or {})
         self.bos_id, self.eos_id, self.pad_id = self._id(bos), self._id(eos), self._id(pad)
-        found = [eos, *ends, *(name for name in TURN_ENDS if name in self._special_names())]
-        self.eos_ids: tuple[int, ...] = tuple(dict.fromkeys(self._known(name) for name in found if name is not None))
+
+    @cached_property
+    def eos_ids(self) -> tuple[int, ...]:
+        """All ids that end a document or an answer, that of `eos` first."""
+        special = self._special_names()
+        found = [self.special_tokens["eos_token"], *self._ends, *(name for name in TURN_ENDS if name in special)]
+        found.append(self.chat.turn_end(special) if self.chat is not None else None)
+        return tuple(dict.fromkeys(self._known(name) for name in found if name is not None))
+
+    @cached_property
+    def chat(self) -> ChatTemplate | None:
+        """The chat template, ready to render; None without one. Raises UserError where it cannot be read."""
+        if self.chat_template is None:
+            return None
+        tools = self.other_templates.get("tool_use")
+        return ChatTemplate(self.chat_template, self.special_tokens, self.template_options, for_tools=tools)
 
     @cached_property
     def vocab_size(self) -> int:
@@ -59,25 +80,15 @@ class Tokenizer:
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Ids of `text`; nothing is added to it. With `special` off, text that spells a special token stays text."""
-        try:
-            return self._pick(special).encode(text, add_special_tokens=False).ids
-        except Exception as error:
-            raise self._unknown([text], error) from error
+        return self._encoded([text], special)[0].ids
 
     def encode_batch(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
         """`encode` of each, on all cores."""
-        try:
-            encodings = self._pick(special).encode_batch_fast(list(texts), add_special_tokens=False)
-        except Exception as error:
-            raise self._unknown(texts, error) from error
-        return [encoding.ids for encoding in encodings]
+        return [encoding.ids for encoding in self._encoded(texts, special)]
 
     def encode_with_offsets(self, text: str, *, special: bool = True) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids, and for each the characters of `text` it is, as [start, end); parts of one character share it."""
-        try:
-            encoding = self._pick(special).encode(text, add_special_tokens=False)
-        except Exception as error:
-            raise self._unknown([text], error) from error
+        (encoding,) = self._encoded([text], special)
         return encoding.ids, encoding.offsets
 
     def decode(self, ids: Sequence[int] | np.ndarray, skip_special: bool = False) -> str:
@@ -95,43 +106,26 @@ class Tokenizer:
         return type(self._backend.model).__name__ == "WordLevel" and "Fuse" in repr(self._backend.decoder)
 
     def token_bytes(self) -> np.ndarray:
-        """(V,) int64: UTF-8 bytes of text each id stands for; special tokens 0.
-
-        For byte- and character-level tokenizers the sum over a text's ids is its length in bytes; for others (which may
-        normalise, or put a space in front) it is an estimate.
-        """
-        sizes = np.zeros(self.vocab_size, dtype=np.int64)
-        for token, index in self._backend.get_vocab(with_added_tokens=False).items():
-            sizes[index] = len(token) if self.is_byte_level else _text_bytes(token)
-        for index, added in self._backend.get_added_tokens_decoder().items():
-            sizes[index] = 0 if added.special else len(added.content.encode())
-        return sizes
+        """(V,) int64: bytes of text each id stands for; exact sums for byte and character level, else an estimate."""
+        return token_sizes(self._backend, self.vocab_size, byte_level=self.is_byte_level)
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json; `load` and transformers' AutoTokenizer read them."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "tokenizer.json").write_text(self._backend.to_str(pretty=True), encoding="utf-8")
-        settings = {name: value for name, value in self._config().items() if value is not None}
-        defaults = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-        write_json(folder / "tokenizer_config.json", {**defaults, **settings}, durable=False)
+        write_tokenizer(folder, self._backend, self._config())
 
     @staticmethod
     def load(path: Path) -> Tokenizer:
-        """From a tokenizer.json, or a folder with one (and tokenizer_config.json, chat_template.jinja)."""
-        import tokenizers
+        """From a file or a folder of Hugging Face's kinds (`tokenizer_files.py`). Raises UserError."""
+        backend, arguments = read_tokenizer(path)
+        return Tokenizer(backend, **arguments)
 
-        file = path / "tokenizer.json" if path.is_dir() else path
-        if not file.is_file():
-            raise UserError(f"{file}: no such file. Give a tokenizer.json, or a folder that holds one.")
-        try:
-            backend = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:
-            raise UserError(f"{file}: not a tokenizer.json that `tokenizers` can read: {error}") from error
-        return Tokenizer(backend, **read_settings(path) if path.is_dir() else {})
-
-    def with_chat_template(self, template: str) -> Tokenizer:
-        """The same tokenizer with another chat template."""
-        return Tokenizer(self._backend, **{**self._arguments(), "chat_template": template})
+    def with_chat_template(self, template: str | None = None, options: Mapping[str, Any] | None = None) -> Tokenizer:
+        """The same tokenizer with another chat template (instead of all it has), or with other options for it."""
+        arguments = self._arguments()
+        if template is not None:
+            arguments |= {"chat_template": template, "other_templates": {}}
+        given = {name: str(value) if isinstance(value, date) else value for name, value in (options or {}).items()}
+        return Tokenizer(self._backend, **arguments | {"template_options": {**self.template_options, **given}})
 
     def extended(self, tokens: Sequence[str], **names: str | None) -> Tokenizer:
         """With `tokens` as special tokens (new ones get the next ids) and `names` (bos, eos, pad) set anew."""
@@ -150,12 +144,21 @@ class Tokenizer:
         return self._backend.token_to_id(token)
 
     def _arguments(self) -> dict[str, Any]:
-        names = {name.removesuffix("_token"): token for name, token in self.special_tokens.items()}
-        return {**names, "ends": self._config()["end_tokens"], "chat_template": self.chat_template}
+        named = dict(self.special_tokens)
+        return {
+            **{kind: named.pop(f"{kind}_token") for kind in ("bos", "eos", "pad")},
+            "ends": self._ends,
+            "chat_template": self.chat_template,
+            "named": named,
+            "other_templates": self.other_templates,
+            "template_options": self.template_options,
+        }
 
     def _config(self) -> dict[str, Any]:
         ends = [self._backend.id_to_token(index) for index in self.eos_ids]
-        return {**self.special_tokens, "end_tokens": ends, "chat_template": self.chat_template}
+        texts = {"other_templates": self.other_templates or None, "template_options": self.template_options or None}
+        more = {name: value for name, value in texts.items() if value is not None}
+        return {**self.special_tokens, "end_tokens": ends, "chat_template": self.chat_template, **more}
 
     def _id(self, token: str | None) -> int | None:
         return None if token is None else self._known(token)
@@ -169,8 +172,14 @@ class Tokenizer:
     def _special_names(self) -> set[str]:
         return {added.content for added in self._backend.get_added_tokens_decoder().values() if added.special}
 
-    def _pick(self, special: bool) -> tokenizers.Tokenizer:
-        return self._backend if special else self._ordinary
+    def _encoded(self, texts: Sequence[str], special: bool) -> list[tokenizers.Encoding]:
+        backend = self._backend if special else self._ordinary
+        try:
+            if len(texts) == 1:  # only this way gives offsets
+                return [backend.encode(texts[0], add_special_tokens=False)]
+            return backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        except Exception as error:
+            raise self._unknown(texts, error) from error
 
     @cached_property
     def _ordinary(self) -> tokenizers.Tokenizer:
@@ -187,10 +196,3 @@ class Tokenizer:
             f"not in this character tokenizer's vocabulary: {names}. It holds its training data's characters only: "
             "train on data that has them, or use tokenizer.name: byte."
         )
-
-
-def _text_bytes(token: str) -> int:
-    """UTF-8 length of a SentencePiece-like token: `▁` is a space, `<0x0A>` one byte."""
-    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-        return 1
-    return len(token.replace("\u2581", " ").encode())

@@ -34,7 +34,10 @@ def build_tokenizer(node: Any, texts: Texts) -> Tokenizer:
         tokenizer = bpe(texts(), node.vocab_size, node.added_tokens)
     else:
         tokenizer = byte(node.added_tokens)
-    return tokenizer if node.chat_template is None else tokenizer.with_chat_template(read_template(node.chat_template))
+    if node.chat_template is None and not node.template_options:
+        return tokenizer
+    template = None if node.chat_template is None else read_template(node.chat_template)
+    return tokenizer.with_chat_template(template, node.template_options)
 
 
 def byte(added: Iterable[str] = ()) -> Tokenizer:

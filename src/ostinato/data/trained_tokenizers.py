@@ -30,7 +30,13 @@ def open_tokenizer(node: Any, sources: Mapping[str, Source], cache: Path) -> Tok
     import tokenizers
 
     contents = {name: source.fingerprint for name, source in sources.items()}
-    made_of = [tokenizers.__version__, node.name, node.vocab_size, node.added_tokens, node.chat_template, contents]
+    asked = [
+        node.vocab_size,
+        node.added_tokens,
+        node.chat_template,
+        *([node.template_options] * bool(node.template_options)),
+    ]
+    made_of = [tokenizers.__version__, node.name, *asked, contents]
     folder = cache / "tokenizers" / hash_of(made_of)
     if not folder.is_dir():
         tokenizer = build_tokenizer(node, texts)

@@ -48,6 +48,8 @@ class DataParallel(Single):
             dist.destroy_process_group()
 
     def wrap_model(self, model: nn.Module) -> nn.Module:
+        if self.elastic:
+            return super().wrap_model(model)
         parameters = [p for p in reversed(list(model.parameters())) if p.requires_grad]
         self.buckets = [Bucket(group) for group in by_size(parameters, self.bucket_bytes)]
         self.launched = len(self.buckets)  # not armed
@@ -57,6 +59,8 @@ class DataParallel(Single):
         return model
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
+        if self.elastic:
+            return super().backward(loss, last=last)
         if last:
             self.launched = 0
             for bucket in self.buckets:

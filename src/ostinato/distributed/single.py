@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ostinato.core.errors import UserError
 from ostinato.core.registry import STRATEGIES
 from ostinato.distributed.strategy import choose_device, rank_from_environment
+from ostinato.distributed.tree_sum import TreeSum
 
 
 @STRATEGIES.register("single")
@@ -18,6 +19,8 @@ class Single:
 
     rank = 0
     world_size = 1
+    elastic = False  # the same sum on any number of ranks; set before a model is wrapped
+    tree: TreeSum | None = None
 
     def __init__(self, device: str) -> None:
         self.device = choose_device(device)
@@ -37,11 +40,15 @@ class Single:
 
     def wrap_model(self, model: nn.Module) -> nn.Module:
         """The model as it will be trained, on this rank's device."""
+        if self.elastic:
+            self.tree = TreeSum([p for p in model.parameters() if p.requires_grad], self.world_size)
         return model
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add the gradient of one micro-batch; after the `last` of a step gradients are summed over ranks."""
         loss.backward()
+        if self.tree is not None:
+            self.tree.add(last=last)
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum over data-parallel ranks, on the tensor's device."""

@@ -24,6 +24,7 @@ class Strategy(Protocol):
     rank: int
     world_size: int
     device: torch.device
+    elastic: bool
 
     @property
     def is_main(self) -> bool: ...

@@ -91,6 +91,19 @@ def _fill(
 
 def birth_record(config: Config, command: Sequence[str]) -> dict[str, Any]:
     """`metadata.json` of a run that begins now."""
+    return base_record(command) | {
+        "hashes": {"full": config.full_hash, "science": config.science_hash, "group": config.group_hash},
+        "seed": config.experiment.seed,
+        "algorithm": config.algorithm.name,
+        "model": config.model.name,
+        "numerics": config.training.numerics,
+        "tags": list(config.experiment.tags),
+        "notes": config.experiment.notes,
+    }
+
+
+def base_record(command: Sequence[str]) -> dict[str, Any]:
+    """The same of a run of which nothing is known but when and how it began."""
     now = datetime.now(UTC)
     return {
         "version": 1,
@@ -100,13 +113,13 @@ def birth_record(config: Config, command: Sequence[str]) -> dict[str, Any]:
         "ostinato": metadata.version("ostinato"),
         "command": masked_command(command),
         "cwd": masked(os.getcwd()),
-        "hashes": {"full": config.full_hash, "science": config.science_hash, "group": config.group_hash},
-        "seed": config.experiment.seed,
-        "algorithm": config.algorithm.name,
-        "model": config.model.name,
-        "numerics": config.training.numerics,
-        "tags": list(config.experiment.tags),
-        "notes": config.experiment.notes,
+        "hashes": {},
+        "seed": None,
+        "algorithm": None,
+        "model": None,
+        "numerics": None,
+        "tags": [],
+        "notes": "",
         "code": [],
         "data": None,
         "tokenizer": None,

@@ -54,7 +54,9 @@ def metadata_of(run: Path) -> dict[str, Any]:
 
 
 def frozen_config(run: Path) -> dict[str, Any]:
-    """The plain values of a run's config; RefusedError if it is not what was frozen."""
+    """The plain values of a run's config, {} of an imported model; RefusedError if it is not what was frozen."""
+    if metadata_of(run).get("imported"):
+        return {}
     try:
         return read_frozen(run / "config.yaml")
     except (OSError, ValueError, ConfigError) as error:

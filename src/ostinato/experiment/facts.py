@@ -35,6 +35,7 @@ def run_facts(folder: Path, rows: list[Row] | None = None) -> dict[str, Any]:
         "best": best_values(kept),
         "checkpoints": checkpoints(folder),
         "lineage": metadata.get("lineage"),
+        "imported": metadata.get("imported"),
         "data": metadata.get("data"),
         "code": metadata.get("code") or [],
         "events": dict(Counter(row.get("event") for row in rows if row["kind"] == "event")),
@@ -80,6 +81,8 @@ def checkpoints(folder: Path) -> list[dict[str, Any]]:
 
 def obstacles(folder: Path, metadata: dict[str, Any], segments: list[dict[str, Any]]) -> list[str]:
     """What would stop `reproduce`, or take from its verdict."""
+    if metadata.get("imported"):
+        return ["it was imported, not trained here"]
     found: list[str] = []
     code = metadata.get("code") or []
     if not code:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ostinato.core.errors import RefusedError
 from ostinato.experiment.finding import run_folders
 from ostinato.experiment.reading import read_or_empty, state_of
 from ostinato.experiment.run_index import index_of
@@ -39,7 +40,10 @@ def summary(folder: Path) -> dict[str, Any]:
 
 def _read_summary(folder: Path) -> dict[str, Any]:
     """The part of it that its files say; the state is the one that was written."""
-    metadata, status = read_or_empty(folder / "metadata.json"), read_or_empty(folder / "status.json")
+    try:
+        metadata, status = read_or_empty(folder / "metadata.json"), read_or_empty(folder / "status.json")
+    except RefusedError as error:  # of a newer ostinato: listed, not read
+        metadata, status = {}, {"state": "newer", "reason": str(error)}
     train, evaluation = last_rows(folder)
     values = {**_metrics(train), **_metrics(evaluation)}
     return {

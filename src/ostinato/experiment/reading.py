@@ -12,6 +12,12 @@ from ostinato.core.errors import RefusedError
 from ostinato.experiment.claims import is_alive, newest_segment
 
 VERSION = 1
+TYPES: dict[str, type] = {  # of the fields of metadata.json and status.json that are read; null may stand for each
+    **dict.fromkeys(("name", "id", "created", "updated", "state", "reason", "algorithm", "model"), str),
+    **dict.fromkeys(("hashes", "lineage", "data"), dict),
+    **dict.fromkeys(("tags", "command", "code"), list),
+    **dict.fromkeys(("step", "total_steps", "seed"), int),
+}
 Row = dict[str, Any]
 
 
@@ -22,6 +28,10 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path.name} holds no object")
     if isinstance(value.get("version"), int) and value["version"] > VERSION:
         raise RefusedError(f"{path}: version {value['version']}, this ostinato reads {VERSION}. Use a newer ostinato.")
+    if path.name in ("metadata.json", "status.json"):
+        for name, kind in TYPES.items():
+            if not isinstance(value.get(name), kind | None):
+                raise ValueError(f"{path.name}: {name} is {value[name]!r}")
     return value
 
 

@@ -11,6 +11,7 @@ from ostinato.core.errors import OstinatoError
 from ostinato.core.manifest import Damaged, NewerFormat, read_checkpoint
 from ostinato.experiment.claims import disk_now
 from ostinato.experiment.finding import run_folders
+from ostinato.experiment.imported import is_imported
 from ostinato.experiment.reading import read_json, state_of
 from ostinato.experiment.verify import CHECKPOINT, Problem, json_files
 
@@ -37,7 +38,8 @@ def _config(folder: Path) -> Iterator[tuple[str, str]]:
         with open(folder / "config.yaml", encoding="utf-8") as file:
             own = file.readline().strip().removeprefix("_hash_: ")
     except FileNotFoundError:
-        yield "config.yaml", "is missing"
+        if not is_imported(folder):
+            yield "config.yaml", "is missing"
         return
     except (OSError, ValueError) as error:
         yield "config.yaml", f"cannot be read: {error}"

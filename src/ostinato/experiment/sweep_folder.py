@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,19 +14,10 @@ from typing import Any
 
 from ostinato.core.config import ConfigError, load_config
 from ostinato.core.errors import RefusedError, UserError
-from ostinato.core.manifest import fsync_folder, write_json
 from ostinato.experiment.naming import check_name
 from ostinato.experiment.search_space import Parameters
-from ostinato.experiment.status import utc_now
-from ostinato.experiment.submission import (
-    RECORD,
-    Place,
-    capture_code,
-    check_restored,
-    project_root,
-    read_submission,
-    restore_code,
-)
+from ostinato.experiment.submission import RECORD, Place, project_root, read_submission
+from ostinato.experiment.submitting import open_submission
 from ostinato.experiment.sweep_file import SweepFile
 from ostinato.experiment.trials import Trial, Trials
 
@@ -51,25 +41,7 @@ class SweepFolder:
     def open(cls, sweep: SweepFile) -> SweepFolder:
         """The folder, made whole under a private name if it is not there. Nothing runs yet."""
         path, plugins = find(sweep)
-        if not path.exists():
-            new = path.with_name(f".new-{uuid.uuid4().hex}")
-            try:
-                (new / "configs").mkdir(parents=True)
-                (new / "logs").mkdir()
-                captured = capture_code(new, plugins, path.parent)
-                identity = f"{utc_now().replace('-', '').replace(':', '')}-{uuid.uuid4().hex[:8]}"
-                record = {"version": 1, "id": identity, "created": utc_now(), "command": sys.argv, **captured}
-                restore_code(new, record)
-                write_json(new / RECORD, record)
-                os.rename(new, path)
-                fsync_folder(path.parent)
-            except OSError as error:
-                if not path.exists():  # else another one was quicker, and its code counts
-                    raise UserError(f"{error.filename or path}: the sweep cannot be made here: {error}.") from error
-            finally:
-                shutil.rmtree(new, ignore_errors=True)
-        submission = read_submission(path)
-        check_restored(path, submission)
+        submission = open_submission(path, plugins)
         return cls(path, sweep, submission)
 
     def keep_file(self) -> None:

@@ -13,6 +13,7 @@ from ostinato.core.frozen import read_frozen, sha256
 from ostinato.core.manifest import Damaged, NewerFormat, hash_bytes, read_checkpoint, verify_files
 from ostinato.experiment.claims import SEGMENT_NAME, newest_segment
 from ostinato.experiment.git import has_git
+from ostinato.experiment.imported import is_imported
 from ostinato.experiment.reading import read_json, read_or_empty, read_rows, state_of
 from ostinato.experiment.snapshot import bundle_problem
 
@@ -53,6 +54,8 @@ def _json_file(folder: Path, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _config(folder: Path) -> Iterator[tuple[str, str]]:
+    if is_imported(folder):
+        return
     try:
         full_hash = sha256(read_frozen(folder / "config.yaml"))  # its components may be elsewhere by now
     except (OSError, ValueError, OstinatoError) as error:

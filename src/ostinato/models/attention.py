@@ -22,11 +22,12 @@ AttentionKind = Literal["auto", "sdpa", "documents", "flex", "varlen"]
 
 @dataclass
 class AttentionPlan:
-    """Who attends to whom in this forward pass, in the form the chosen kernel wants. Shared by all layers."""
+    """Who attends to whom in this forward pass, in the form the chosen kernel wants. Shared by all layers of a kind."""
 
     kind: str  # causal | mask | documents | flex | varlen
     window: int | None = None
     softcap: float | None = None
+    scale: float | None = None  # of scores; None: head width ** -0.5
     dropout: float = 0.0
     mask: Tensor | None = None  # bool, (T, T), (B, 1, T, T) or (B, 1, T, S); True may attend
     runs: tuple[Run, ...] = ()  # the documents, over B x T
@@ -44,6 +45,7 @@ def plan_attention(
     *,
     window: int | None = None,
     softcap: float | None = None,
+    scale: float | None = None,
     dropout: float = 0.0,
 ) -> AttentionPlan:
     """The plan for rows of `shape` (B, T). `documents` (B, T): equal neighbours belong together, -1 is padding."""
@@ -53,7 +55,7 @@ def plan_attention(
     if kind == "auto":
         apart = device.type == "cpu" and softcap is None and (documents is not None or time <= LONGEST)
         kind = "documents" if apart else "sdpa"
-    plan = AttentionPlan(kind, window, softcap, dropout)
+    plan = AttentionPlan(kind, window, softcap, scale, dropout)
     if kind == "flex":
         plan.block_mask = _block_mask(batch, time, documents, window, device)
     elif kind == "varlen":
@@ -119,6 +121,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan) -> Te
             attn_mask=plan.mask,
             dropout_p=plan.dropout,
             is_causal=plan.kind == "causal",
+            scale=plan.scale,
             enable_gqa=q.shape[1] != k.shape[1],
         )
     return mixed.transpose(1, 2)
@@ -129,7 +132,8 @@ def _attend_written_out(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) ->
     there on the thread that computes it."""
     groups = q.shape[1] // k.shape[1]
     k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))
-    scores = (q @ k.transpose(-2, -1)).float() * q.shape[-1] ** -0.5
+    scale = q.shape[-1] ** -0.5 if plan.scale is None else plan.scale
+    scores = (q @ k.transpose(-2, -1)).float() * scale
     if plan.softcap is not None:
         scores = plan.softcap * torch.tanh(scores / plan.softcap)
     mask = plan.mask if plan.mask is not None else causal_mask(q.shape[2], None, None, q.device)
@@ -146,7 +150,7 @@ def _attend_documents(query: Tensor, key: Tensor, value: Tensor, plan: Attention
         q, k, v = q.float(), k.float(), v.float()
     with torch.autocast("cpu", enabled=False):
         if plan.written_out:
-            mixed = CausalAttention.apply(q, k, v, plan.runs, plan.window)
+            mixed = CausalAttention.apply(q, k, v, plan.runs, plan.window, plan.scale)
         else:
             mixed = _attend_runs(q, k, v, plan)
     return mixed.view(query.shape).to(query.dtype)
@@ -160,7 +164,7 @@ def _attend_runs(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> Tensor
         end = run.tokens.stop
         own = q[run.tokens], k[run.tokens], v[run.tokens]
         if q.device.type == "cpu" and not plan.dropout and run.length <= LONGEST:
-            parts.append(CausalAttention.apply(*own, (replace(run, start=0),), plan.window))
+            parts.append(CausalAttention.apply(*own, (replace(run, start=0),), plan.window, plan.scale))
         else:
             parts.append(_attend_run(*own, run, plan))
     parts.append(q.new_zeros((len(q) - end, *q.shape[1:])))
@@ -178,6 +182,7 @@ def _attend_run(q: Tensor, k: Tensor, v: Tensor, run: Run, plan: AttentionPlan) 
         attn_mask=causal_mask(run.length, None, plan.window, q.device) if narrow else None,
         dropout_p=plan.dropout,
         is_causal=not narrow,
+        scale=plan.scale,
         enable_gqa=q.shape[1] != k.shape[1],
     )
     return mixed.transpose(1, 2).flatten(0, 1)
@@ -222,7 +227,7 @@ def _attend_flex(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> Tensor
 
     change = None if plan.softcap is None else capped
     gqa = q.shape[1] != k.shape[1]
-    return _compiled_flex(q, k, v, change, block_mask=plan.block_mask, enable_gqa=gqa)
+    return _compiled_flex(q, k, v, change, block_mask=plan.block_mask, scale=plan.scale, enable_gqa=gqa)
 
 
 def _plan_varlen(
@@ -261,21 +266,24 @@ def _attend_varlen(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPla
         plan.boundaries,
         plan.longest,
         plan.longest,
-        **_causal_arguments(left),
+        **_varlen_arguments(left, plan.scale),
     )
     assert isinstance(mixed, Tensor)
     return mixed.view(query.shape)
 
 
-def _causal_arguments(left: int) -> dict[str, Any]:
+def _varlen_arguments(left: int, scale: float | None) -> dict[str, Any]:
     """Causality is `window_size=(left, 0)`; releases that still have `is_causal` take it under that name."""
     import inspect
 
     from torch.nn.attention.varlen import varlen_attn
 
     names = inspect.signature(varlen_attn).parameters
+    if scale is not None and "scale" not in names:
+        raise ValueError("attention: varlen of this torch has no attention_scale; use attention: flex")
+    scaled = {} if scale is None else {"scale": scale}
     if "window_size" in names:
-        return {"window_size": (left, 0)}
+        return {"window_size": (left, 0), **scaled}
     if left != -1:
         raise ValueError("attention: varlen of this torch has no sliding window; use attention: flex")
-    return {"is_causal": True}
+    return {"is_causal": True, **scaled}

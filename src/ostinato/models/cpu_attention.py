@@ -65,24 +65,30 @@ class CausalAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        context: Any, query: Tensor, key: Tensor, value: Tensor, runs: tuple[Run, ...], window: int | None
+        context: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        runs: tuple[Run, ...],
+        window: int | None,
+        scale: float | None,
     ) -> Tensor:
-        mixed, kept = attention_forward(query, key, value, runs, window)
+        mixed, kept = attention_forward(query, key, value, runs, window, scale)
         context.save_for_backward(*kept)
-        context.facts = runs, window, key.shape[1]
+        context.facts = runs, window, key.shape[1], scale
         return mixed
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return *attention_backward(gradient, context.saved_tensors, *context.facts), None, None
+        return *attention_backward(gradient, context.saved_tensors, *context.facts), None, None, None
 
 
 def attention_forward(
-    query: Tensor, key: Tensor, value: Tensor, runs: tuple[Run, ...], window: int | None
+    query: Tensor, key: Tensor, value: Tensor, runs: tuple[Run, ...], window: int | None, scale: float | None
 ) -> tuple[Tensor, list[Tensor]]:
-    """The attention of each token and what its backward pass needs."""
+    """The attention of each token and what its backward pass needs. `scale` of scores, None: width ** -0.5."""
     groups = key.shape[1]
-    repeat, scale = query.shape[1] // groups, query.shape[2] ** -0.5
+    repeat, scale = query.shape[1] // groups, query.shape[2] ** -0.5 if scale is None else scale
     mask = penalty(window, repeat, query.dtype)
     mixed = _like(query, runs)
     kept: list[Tensor] = []
@@ -102,10 +108,15 @@ def attention_forward(
 
 
 def attention_backward(
-    gradient: Tensor, saved: Sequence[Tensor], runs: tuple[Run, ...], window: int | None, groups: int
+    gradient: Tensor,
+    saved: Sequence[Tensor],
+    runs: tuple[Run, ...],
+    window: int | None,
+    groups: int,
+    scale: float | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value."""
-    repeat, scale = gradient.shape[1] // groups, gradient.shape[2] ** -0.5
+    repeat, scale = gradient.shape[1] // groups, gradient.shape[2] ** -0.5 if scale is None else scale
     kept = iter(saved)
     d_query = _like(gradient, runs)
     d_key, d_value = (_like(gradient[:, :groups], runs) for _ in range(2))

@@ -2,7 +2,7 @@
 
 The same formulas as in blocks.py with their derivatives written out: fewer passes over memory (a residual is added by
 the product that ends in it) and less bookkeeping, which is what small models on the CPU spend their time on. For fp32
-blocks without biases, dropout and query-key norms; everything else takes the modules' own path.
+blocks without biases, dropout, query-key norms and norms behind; everything else takes the modules' own path.
 N tokens, D width, H heads, G key-value heads, F width of the feed-forward.
 """
 
@@ -31,6 +31,7 @@ class Facts(NamedTuple):
     time: int
     runs: tuple[Run, ...]
     window: int | None
+    scale: float | None
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
@@ -103,7 +104,7 @@ class AttentionStep(torch.autograd.Function):
         q, k, v = (product(normed, w).view(len(x), -1, facts.head_width) for w in (w_q, w_k, w_v))
         if cosine is not None and sine is not None:
             q, k = (_turned(heads, cosine, sine, -1, facts) for heads in (q, k))
-        mixed, kept = attention_forward(q, k, v, facts.runs, facts.window)
+        mixed, kept = attention_forward(q, k, v, facts.runs, facts.window, facts.scale)
         mixed = mixed.flatten(1)
         residual = x
         if rows is not None:
@@ -125,7 +126,7 @@ class AttentionStep(torch.autograd.Function):
         if rows is not None:
             d_mixed = d_mixed.new_zeros((len(x), d_mixed.shape[1])).index_copy_(0, rows, d_mixed)
         heads = d_mixed.view(len(x), -1, facts.head_width)
-        d_q, d_k, d_v = attention_backward(heads, kept, facts.runs, facts.window, context.groups)
+        d_q, d_k, d_v = attention_backward(heads, kept, facts.runs, facts.window, context.groups, facts.scale)
         if cosine is not None and sine is not None:
             d_q, d_k = (_turned(d, cosine, sine, 1, facts) for d in (d_q, d_k))
         flat = [d.flatten(1) for d in (d_q, d_k, d_v)]

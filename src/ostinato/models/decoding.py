@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,31 +23,38 @@ if TYPE_CHECKING:
 def decoding(model: Transformer, slots: int, length: int) -> CachedDecoding | None:
     """What continues up to `slots` sequences of up to `length` tokens; None where keys cannot be kept.
 
-    They cannot where rotary angles depend on the length of the text (`rope_scaling: dynamic` beyond its original one).
+    They cannot where rotary angles depend on the length of the text (`rope_scaling` dynamic and longrope beyond the
+    original one).
     """
     from ostinato.models.fused_decoding import FusedDecoding, is_plain
 
     rope = None if model.rope is None else model.rope.options
-    if rope is not None and rope.scaling == "dynamic" and length > rope.original_length:
+    if rope is not None and rope.by_length and length > rope.original_length:
         return None
     return FusedDecoding(model, slots, length) if is_plain(model) else CachedDecoding(model, slots, length)
 
 
 def miniature(model: Transformer) -> Callable[[int | None], Transformer] | None:
-    """What makes a model of the same shapes, its size of vocabulary aside, with one layer and random weights.
+    """What makes a random model of the same shapes, its size of vocabulary aside, with one layer of each kind.
 
     What bits depend on can be tried out on it. None where the model's own modules do the work: what wraps them, a copy
     would not have.
     """
     from ostinato.models.fused_decoding import is_plain
 
-    weight = model.model.embed_tokens.weight
+    weight, kinds = model.model.embed_tokens.weight, model.kinds
+    changes: dict[str, Any] = {
+        "layers": len(kinds),
+        "window_layers": [n for n, windowed in enumerate(kinds) if windowed],
+    }
+    if model.rope is not None and model.rope.options.by_length:
+        changes["rope_scaling"] = "none"  # angles are values, so no matter; and then it decodes at any length
 
     def make(vocabulary: int | None) -> Transformer:
         inputs = replace(model.inputs, vocab_size=vocabulary or model.inputs.vocab_size)
         draw = torch.Generator().manual_seed(0)
         with torch.device("meta"):
-            small = type(model)(inputs, **{**model.options, "layers": 1})
+            small = type(model)(inputs, **{**model.options, **changes})
         small = small.to_empty(device=weight.device).to(weight.dtype).eval()
         for one in small.parameters():
             one.data.copy_(torch.randn(one.shape, generator=draw) * one.shape[-1] ** -0.5)
@@ -111,13 +118,13 @@ class CachedDecoding:
         keys, values = self.cache.read(layer, len(key), self._longest)
         return keys.transpose(1, 2), values.transpose(1, 2)
 
-    def plan(self, window: int | None, softcap: float | None) -> AttentionPlan:
+    def plan(self, window: int | None, softcap: float | None, scale: float | None) -> AttentionPlan:
         """Who attends to whom in this call: what came before, no further back than `window`."""
         if self._prompt is not None:
             shape = (1, self._prompt_length)
-            return plan_attention("auto", shape, None, self.device, window=window, softcap=softcap)
+            return plan_attention("auto", shape, None, self.device, window=window, softcap=softcap, scale=scale)
         mask = self.seen(self._lengths, self._longest, window)
-        return AttentionPlan("mask", softcap=softcap, mask=mask, written_out=self.device.type == "cpu")
+        return AttentionPlan("mask", softcap=softcap, scale=scale, mask=mask, written_out=self.device.type == "cpu")
 
     def seen(self, lengths: Tensor, longest: int, window: int | None) -> Tensor:
         """(W, 1, 1, longest): whether the token at position `lengths` (W,) attends to each position."""

@@ -9,13 +9,13 @@ W slots in use, D width, H heads, G key-value heads, R = H / G, S cached positio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ostinato.models.attention import attend, plan_attention
+from ostinato.models.attention import AttentionPlan, attend, plan_attention
 from ostinato.models.blocks import MLP, Attention, Block, Norm
 from ostinato.models.cpu_block import ONEDNN
 from ostinato.models.decoding import CachedDecoding, compute_dtype
@@ -75,8 +75,14 @@ class Product:
 
 
 def normaliser(norm: Norm) -> Callable[[Tensor], Tensor]:
-    """What a norm does, without gradients."""
-    weight, bias, shape, eps = norm.weight.detach(), norm.bias, norm.shape, norm.eps
+    """What a norm does, without gradients; in its weight's dtype, whatever x has."""
+    weight = norm.factors.detach()
+    same = _normaliser(norm, weight)
+    return lambda x: same(x) if x.dtype == weight.dtype else same(x.to(weight.dtype)).to(x.dtype)
+
+
+def _normaliser(norm: Norm, weight: Tensor) -> Callable[[Tensor], Tensor]:
+    bias, shape, eps = norm.bias, norm.shape, norm.eps
     if norm.kind == "layer":
         return lambda x: F.layer_norm(x, shape, weight, bias, eps)
     if weight.device.type != "cpu":
@@ -106,27 +112,34 @@ class FusedLayer:
 
         biases = [projection.bias for projection in projections]
         bias = None if biases[0] is None else grouped([one.detach() for one in biases])
-        self.norm, self.mlp_norm = normaliser(block.input_layernorm), normaliser(block.post_attention_layernorm)
+        norms = [block.norm_at(place) for place in range(4)] + [attention.q_norm, attention.k_norm]
+        (self.norm, self.out_norm, self.mlp_norm, self.down_norm, self.query_norm, self.key_norm) = (
+            None if one is None else normaliser(one) for one in norms
+        )
+        self.windowed = attention.windowed
+        self.normed_whole = attention.q_norm is not None and attention.q_norm.shape != (width,)  # all heads as one
         self.query_key_value = product(grouped([matrix(projection) for projection in projections]), bias)
         self.out = product(matrix(attention.o_proj), attention.o_proj.bias)
-        self.query_norm, self.key_norm = (
-            None if one is None else normaliser(one) for one in (attention.q_norm, attention.k_norm)
-        )
         ups = [mlp.up_proj] if mlp.gate_proj is None else [mlp.gate_proj, mlp.up_proj]
         bias = None if ups[0].bias is None else torch.cat([up.bias.detach() for up in ups])
         self.up = product(torch.cat([matrix(up) for up in ups]), bias)
         self.down = product(matrix(mlp.down_proj), mlp.down_proj.bias)
         self.gated, self.kind = mlp.gate_proj is not None, mlp.kind
 
+    def attended(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """x + o(mixed), normed where a norm stands behind."""
+        return self.out.onto(x, mixed) if self.out_norm is None else x + self.out_norm(self.out(mixed))
+
     def feed_forward(self, x: Tensor) -> Tensor:
-        """x + mlp(norm x)."""
-        inner = self.up(self.mlp_norm(x))
+        """x + mlp(norm x), normed where a norm stands behind."""
+        inner = self.up(x if self.mlp_norm is None else self.mlp_norm(x))
         gate, up = inner.chunk(2, -1) if self.gated else (inner, None)
         if self.kind == "swiglu":
             active = F.silu(gate)
         else:
             active = F.gelu(gate, approximate="tanh" if self.kind.endswith("tanh") else "none")
-        return self.down.onto(x, active if up is None else active.mul_(up))
+        active = active if up is None else active.mul_(up)
+        return self.down.onto(x, active) if self.down_norm is None else x + self.down_norm(self.down(active))
 
 
 class FusedDecoding(CachedDecoding):
@@ -151,10 +164,14 @@ class FusedDecoding(CachedDecoding):
         self.head = head.to(self.dtype)
         self.packed_head = Product(self.head.to(embedding.dtype), None, slots) if on_cpu else None
         self.penalties = torch.tensor(0.0, dtype=embedding.dtype), torch.tensor(-torch.inf, dtype=embedding.dtype)
-        self.cosine = self.sine = None
-        if model.rope is not None:
-            cosine, sine = model.rope.rows(length, embedding.device)
-            self.cosine, self.sine = torch.cat((cosine, cosine), -1), torch.cat((-sine, sine), -1)
+        self.embedding_scale = model.embedding_scale(embedding.dtype)
+        self.windows = {windowed: model.window if windowed else None for windowed in model.kinds}
+        self.tables: dict[bool, tuple[Tensor, Tensor]] = {}
+        for windowed in model.kinds:
+            rope = model.local_rope if windowed else model.rope
+            if rope is not None:
+                cosine, sine = rope.rows(length, embedding.device)
+                self.tables[windowed] = torch.cat((cosine, cosine), -1), torch.cat((-sine, sine), -1)
 
     def read(self, prompts: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Prompts, (T,) each: the last logits (V,) fp32 of each, and its keys and values for `place`.
@@ -176,26 +193,23 @@ class FusedDecoding(CachedDecoding):
         lengths = [len(prompt) for prompt in prompts]
         tokens, positions, documents, ends = self._row(prompts)
         x, turns = self._begin(tokens, positions)
-        plan = plan_attention(
-            "auto",
-            (1, len(tokens)),
-            documents,
-            self.device,
-            window=self.model.window,
-            softcap=self.model.attention_softcap,
-        )
+        plans = {windowed: self._plan(len(tokens), documents, window) for windowed, window in self.windows.items()}
         kept = []
         for layer in self.layers:
-            heads = self._heads(layer, x, turns).view(len(x), self.groups, -1, self.width)
+            heads = self._heads(layer, x, turns.get(layer.windowed)).view(len(x), self.groups, -1, self.width)
             kept.append(heads[:, :, self.repeat :].permute(2, 1, 0, 3).contiguous())  # (2, G, N, width)
             queries, keys, values = heads[:, :, : self.repeat].flatten(1, 2), *heads[:, :, self.repeat :].unbind(2)
-            mixed = attend(queries[None], keys[None], values[None], plan)[0].flatten(1)  # (N, H width)
+            mixed = attend(queries[None], keys[None], values[None], plans[layer.windowed])[0].flatten(1)  # (N, H width)
             if layer is self.layers[-1]:
                 x, mixed = x.index_select(0, ends), mixed.index_select(0, ends)
-            x = layer.feed_forward(layer.out.onto(x, mixed))
+            x = layer.feed_forward(layer.attended(x, mixed))
         logits = self._logits(self.final_norm(x))[: len(prompts)]
         states = torch.stack(kept)[:, :, :, : sum(lengths)].split(lengths, 3)
         return list(zip(logits, states, strict=True))
+
+    def _plan(self, tokens: int, documents: Tensor | None, window: int | None) -> AttentionPlan:
+        facts: Any = {"softcap": self.model.attention_softcap, "scale": self.model.attention_scale}
+        return plan_attention("auto", (1, tokens), documents, self.device, window=window, **facts)
 
     def _row(self, prompts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         """Tokens of the prompts one after the other, positions, whose they are, and where each ends.
@@ -223,17 +237,22 @@ class FusedDecoding(CachedDecoding):
     def _step(self, tokens: Tensor, lengths: Tensor, longest: int) -> Tensor:
         self.cache.fit(longest)
         x, turns = self._begin(tokens, lengths)
-        rows, seen = self.cache.rows(lengths).flatten(0, 1), self.seen(lengths, longest, self.model.window)
-        if self.device.type == "cpu":  # what is added to scores, (W G, R, longest)
-            penalty = torch.where(seen, *self.penalties)
-            seen = penalty.expand(-1, self.groups, self.repeat, -1).flatten(0, 1)
+        rows = self.cache.rows(lengths).flatten(0, 1)
+        seen = {windowed: self._seen(lengths, longest, window) for windowed, window in self.windows.items()}
         cached = self._cached(len(tokens), longest)
         for number, layer in enumerate(self.layers):
-            heads = self._heads(layer, x, turns)
+            heads = self._heads(layer, x, turns.get(layer.windowed))
             self.cache.write(number, rows, heads.narrow(1, self.repeat, 2))
-            mixed = self._attend(heads.narrow(1, 0, self.repeat), *cached[number], seen)
-            x = layer.feed_forward(layer.out.onto(x, mixed.view(len(x), -1)))
+            mixed = self._attend(heads.narrow(1, 0, self.repeat), *cached[number], seen[layer.windowed])
+            x = layer.feed_forward(layer.attended(x, mixed.view(len(x), -1)))
         return self._logits(self.final_norm(x))
+
+    def _seen(self, lengths: Tensor, longest: int, window: int | None) -> Tensor:
+        """As `seen`; on the CPU what is added to scores, (W G, R, longest)."""
+        seen = self.seen(lengths, longest, window)
+        if self.device.type != "cpu":
+            return seen
+        return torch.where(seen, *self.penalties).expand(-1, self.groups, self.repeat, -1).flatten(0, 1)
 
     def _cached(self, slots: int, longest: int) -> list[tuple[Tensor, Tensor]]:
         """Each layer's keys and values of the first slots, (W G, longest, width): views, kept until others are due."""
@@ -243,38 +262,52 @@ class FusedDecoding(CachedDecoding):
             self._views = (slots, longest), self.cache.all, views
         return self._views[2]
 
-    def _begin(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """Tokens (N,) at their positions as vectors (N, D), and the rotations of their heads, (N G, 1, width) each."""
+    def _begin(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, dict[bool, tuple[Tensor, Tensor]]]:
+        """Tokens (N,) at their positions as vectors (N, D), and how each kind of layer turns heads, (N G, 1, width)."""
         x = self.embedding.index_select(0, tokens)
+        if self.embedding_scale != 1.0:
+            x = x * self.embedding_scale
         if self.positions is not None:
             x = x + self.positions.index_select(0, positions)
-        if self.cosine is None or self.sine is None:
-            return x, None
+        if not self.tables:
+            return x, {}
         each = positions.repeat_interleave(self.groups)
-        return x, (self.cosine.index_select(0, each).unsqueeze(1), self.sine.index_select(0, each).unsqueeze(1))
+        rows = {
+            windowed: (cosine.index_select(0, each).unsqueeze(1), sine.index_select(0, each).unsqueeze(1))
+            for windowed, (cosine, sine) in self.tables.items()
+        }
+        return x, rows
 
     def _heads(self, layer: FusedLayer, x: Tensor, turns: tuple[Tensor, Tensor] | None) -> Tensor:
         """(N G, R + 2, width): for each group its query heads, its key and its value, normed and turned."""
-        heads = layer.query_key_value(layer.norm(x)).view(-1, self.repeat + 2, self.width)
+        heads = layer.query_key_value(x if layer.norm is None else layer.norm(x)).view(-1, self.repeat + 2, self.width)
         if layer.query_norm is not None and layer.key_norm is not None:
-            queries, keys = heads.narrow(1, 0, self.repeat), heads.narrow(1, self.repeat, 1)
-            queries.copy_(layer.query_norm(queries))
-            keys.copy_(layer.key_norm(keys))
+            if layer.normed_whole:
+                apart = heads.view(-1, self.groups, self.repeat + 2, self.width)
+                queries, keys = apart.narrow(2, 0, self.repeat), apart.narrow(2, self.repeat, 1)
+                queries.copy_(layer.query_norm(queries.flatten(1)).view(queries.shape))
+                keys.copy_(layer.key_norm(keys.flatten(1)).view(keys.shape))
+            else:
+                queries, keys = heads.narrow(1, 0, self.repeat), heads.narrow(1, self.repeat, 1)
+                queries.copy_(layer.query_norm(queries))
+                keys.copy_(layer.key_norm(keys))
         if turns is not None:
-            turned = heads.narrow(1, 0, self.repeat + 1)
-            first, second = turned.split(self.width // 2, -1)
+            turned = heads.narrow(1, 0, self.repeat + 1).narrow(2, 0, turns[0].shape[-1])
+            first, second = turned.chunk(2, -1)
             swapped = torch.cat((second, first), -1)
             turned.mul_(turns[0]).addcmul_(swapped, turns[1])
         return heads.to(self.cache.all.dtype)
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
         """(W G, R, width) of queries, (W G, longest, width) of keys and values -> what each head takes in."""
-        softcap, scale = self.model.attention_softcap, self.width**-0.5
+        softcap, scale = self.model.attention_softcap, self.model.attention_scale
+        if scale is None:
+            scale = self.width**-0.5
         if softcap is None and self.device.type == "cpu":
             return torch.bmm(torch.baddbmm(seen, queries, keys.transpose(1, 2), alpha=scale).softmax(-1), values)
         if softcap is None:
             q, k, v = (heads.unflatten(0, (-1, self.groups)) for heads in (queries, keys, values))
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=self.model.attention_scale)
         scores = torch.bmm(queries, keys.transpose(1, 2)).float().mul_(scale / softcap).tanh_().mul_(softcap)
         if self.device.type == "cpu":
             return torch.bmm(scores.add_(seen).softmax(-1), values)

@@ -12,6 +12,14 @@ PLAIN = {
     "norm": "rms",
     "positions": "rope",
     "norm_bias": False,
+    "norm_placement": "before",
+    "norm_offset": 0.0,
+    "scaled_embeddings": False,
+    "qk_norm_over": "head",
+    "attention_scale": None,
+    "window_layers": None,
+    "rope_local_base": None,
+    "rope_fraction": 1.0,
     "attention_softcap": None,
     "logit_softcap": None,
     "logit_scale": 1.0,
@@ -21,7 +29,7 @@ CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Q
 
 def family(options: Mapping[str, Any]) -> str | None:
     """llama, mistral, qwen2 or qwen3 by their biases, window and query-key norms; None for other shapes."""
-    if any(options[name] != value for name, value in PLAIN.items()):
+    if any(options[name] != value for name, value in PLAIN.items()) or options["rope_scaling"] == "longrope":
         return None
     biases = options["qkv_bias"], options["output_bias"], options["mlp_bias"]
     if options["qk_norm"]:

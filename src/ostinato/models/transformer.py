@@ -1,4 +1,4 @@
-"""A decoder-only transformer in the shapes of Llama, Qwen, Mistral and GPT-2, by options.
+"""A decoder-only transformer in the shapes of Llama, Qwen, Mistral, Gemma, Phi-3, OLMo-2 and GPT-2, by options.
 
 Parameters bear the names of transformers' LlamaForCausalLM, so that a state dict goes either way unchanged.
 B batch, T time, V vocabulary, N trained tokens.
@@ -18,20 +18,26 @@ from torch.utils.checkpoint import checkpoint
 
 from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import MODELS
-from ostinato.models.attention import plan_attention
-from ostinato.models.blocks import Cache, Context, Decoder, Shape
+from ostinato.models.attention import AttentionPlan, plan_attention
+from ostinato.models.blocks import Cache, Context, Decoder, Shape, Sight
 from ostinato.models.decoding import CachedDecoding, decoding, miniature
 from ostinato.models.divergence_head import DivergenceScores, Teacher, divergence_scores
 from ostinato.models.head import TokenScores, token_scores, trained_indices
 from ostinato.models.llama_config import llama_config
-from ostinato.models.rope import RopeOptions, RopeTables
+from ostinato.models.rope import RopeOptions, RopeTables, text_lengths
 
 
 @MODELS.register("transformer")
 class Transformer(nn.Module):
-    """A decoder-only transformer: Llama, Qwen, Mistral or GPT-2 shapes by options.
+    """A decoder-only transformer: Llama, Qwen, Mistral, Gemma, Phi-3, OLMo-2 or GPT-2 shapes by options.
 
-    `window` counts the keys a token sees, its own included. `max_positions` (null: the data's sequence_length) is the
+    `window` counts the keys a token sees, its own included, in the layers of `window_layers` (null: all);
+    `rope_local_base` is their base of rotary angles, never stretched (null: as in the others). `norm_placement`: before
+    attention and feed-forward, after them (OLMo-2) or both (Gemma). `norm_offset` is added to the norms' weights,
+    `scaled_embeddings` multiplies embeddings by sqrt(width). `attention_scale` null: 1 / sqrt(head_width).
+    `qk_norm_over` heads: all heads of a token as one vector. `rope_fraction` of a head is turned. `rope_scaling`
+    longrope (arXiv:2402.13753): angles are divided by `rope_short_factors` in texts of up to `rope_original_length`
+    tokens, by `rope_long_factors` in longer ones. `max_positions` (null: the data's sequence_length) is the
     context of generation and the length of learned positions. `mlp_width` null: 4 x width, or 8/3 x width rounded up to
     a multiple of 64 when gated. Weights start normal with `init_std`, those that write to the residual stream divided
     by sqrt(2 x layers) (GPT-2), norms at 1, biases at 0. `output` scalar: one number per token instead of log-probs, as
@@ -53,10 +59,15 @@ class Transformer(nn.Module):
         mlp: Literal["swiglu", "geglu", "geglu_tanh", "gelu", "gelu_tanh"] = "swiglu",
         norm: Literal["rms", "layer"] = "rms",
         norm_eps: float = 1e-5,
+        norm_placement: Literal["before", "after", "both"] = "before",
+        norm_offset: float = 0.0,
+        scaled_embeddings: bool = False,
         positions: Literal["rope", "learned", "none"] = "rope",
         max_positions: int | None = None,
         rope_base: float = 10000.0,
-        rope_scaling: Literal["none", "linear", "dynamic", "yarn", "llama3"] = "none",
+        rope_local_base: float | None = None,
+        rope_fraction: float = 1.0,
+        rope_scaling: Literal["none", "linear", "dynamic", "yarn", "llama3", "longrope"] = "none",
         rope_factor: float = 1.0,
         rope_original_length: int | None = None,
         rope_low_frequency_factor: float = 1.0,
@@ -64,15 +75,20 @@ class Transformer(nn.Module):
         rope_beta_fast: float = 32.0,
         rope_beta_slow: float = 1.0,
         rope_attention_factor: float | None = None,
+        rope_short_factors: list[float] | None = None,
+        rope_long_factors: list[float] | None = None,
         qk_norm: bool = False,
+        qk_norm_over: Literal["head", "heads"] = "head",
         qkv_bias: bool = False,
         output_bias: bool = False,
         mlp_bias: bool = False,
         norm_bias: bool = False,
         tied_embeddings: bool = False,
         window: int | None = None,
+        window_layers: list[int] | None = None,
         attention: Literal["auto", "sdpa", "documents", "flex", "varlen"] = "auto",
         attention_softcap: float | None = None,
+        attention_scale: float | None = None,
         logit_softcap: float | None = None,
         logit_scale: float = 1.0,
         dropout: float = 0.0,
@@ -85,6 +101,10 @@ class Transformer(nn.Module):
             raise ValueError(f"width {width} is no multiple of heads {heads}; set head_width")
         if heads % (kv_heads or heads):
             raise ValueError(f"heads {heads} is no multiple of kv_heads {kv_heads}")
+        if window is None and (window_layers or rope_local_base):
+            raise ValueError("window_layers and rope_local_base are of layers with a window; set window")
+        if not set(range(layers)).issuperset(window_layers or ()):
+            raise ValueError(f"window_layers {window_layers}: the layers are 0 to {layers - 1}")
         gated = "glu" in mlp
         shape = Shape(
             width=width,
@@ -96,16 +116,22 @@ class Transformer(nn.Module):
             mlp=mlp,
             norm=norm,
             norm_eps=norm_eps,
+            norm_placement=norm_placement,
+            norm_offset=norm_offset,
             qk_norm=qk_norm,
+            qk_norm_over=qk_norm_over,
             qkv_bias=qkv_bias,
             output_bias=output_bias,
             mlp_bias=mlp_bias,
             norm_bias=norm_bias,
             dropout=dropout,
+            window_layers=frozenset(range(layers if window else 0) if window_layers is None else window_layers),
         )
         self.options, self.inputs, self.shape = options, inputs, shape
         self.max_positions = max_positions or inputs.sequence_length
-        self.attention, self.window, self.attention_softcap = attention, window, attention_softcap
+        self.kinds = sorted({layer in shape.window_layers for layer in range(layers)})  # of layers: windowed or not
+        self.attention, self.window, self.scaled_embeddings = attention, window, scaled_embeddings
+        self.attention_softcap, self.attention_scale = attention_softcap, attention_scale
         self.logit_softcap, self.logit_scale, self.dropout, self.init_std = (
             logit_softcap,
             logit_scale,
@@ -113,7 +139,7 @@ class Transformer(nn.Module):
             init_std,
         )
         self.checkpointing = False
-        self.rope = None
+        self.rope = self.local_rope = None
         if positions == "rope":
             facts = RopeOptions(
                 base=rope_base,
@@ -125,8 +151,13 @@ class Transformer(nn.Module):
                 beta_fast=rope_beta_fast,
                 beta_slow=rope_beta_slow,
                 attention_factor=rope_attention_factor,
+                short_factors=tuple(rope_short_factors or ()),
+                long_factors=tuple(rope_long_factors or ()),
             )
-            self.rope = RopeTables(shape.head_width, facts)
+            turned = int(shape.head_width * rope_fraction)
+            self.rope = self.local_rope = RopeTables(turned, facts)
+            if rope_local_base is not None:
+                self.local_rope = RopeTables(turned, RopeOptions(base=rope_local_base))
         self.model = Decoder(inputs.vocab_size, self.max_positions if positions == "learned" else 0, shape)
         self.score = None if output == "tokens" else nn.Linear(width, 1, bias=False)
         if output == "scalar":  # what a reward model's held-out rewards were like, 0 before they are known; not trained
@@ -224,6 +255,8 @@ class Transformer(nn.Module):
 
     def _embed(self, tokens: Tensor, positions: Tensor | None) -> Tensor:
         x = self.model.embed_tokens(tokens)
+        if self.scaled_embeddings:
+            x = x * self.embedding_scale(x.dtype)
         table = self.model.embed_positions
         if table is not None:
             plain = positions is None or _plain(positions)
@@ -235,32 +268,56 @@ class Transformer(nn.Module):
     def _context(
         self, tokens: Tensor, positions: Tensor | None, documents: Tensor | None, cache: Cache | None
     ) -> Context:
+        plans: dict[int | None, AttentionPlan] = {}
+        turns: dict[RopeTables | None, tuple[Tensor | None, Tensor | None]] = {None: (None, None)}
+        sights = {}
+        for windowed in self.kinds:
+            window = self.window if windowed else None
+            if cache is None and window is not None and window >= tokens.shape[1]:
+                window = None  # as without
+            if window not in plans:
+                plans[window] = self._plan(tokens, documents, cache, window)
+            rope = self.local_rope if windowed else self.rope
+            if rope not in turns and rope is not None:
+                turns[rope] = self._turns(rope, tokens, positions, documents)
+            sights[windowed] = Sight(plans[window], *turns[rope])
+        return Context(sights, cache=cache)
+
+    def _plan(self, tokens: Tensor, documents: Tensor | None, cache: Cache | None, window: int | None) -> AttentionPlan:
         if cache is not None:
-            context = Context(cache.plan(self.window, self.attention_softcap), cache=cache)
+            return cache.plan(window, self.attention_softcap, self.attention_scale)
+        return plan_attention(
+            self.attention,
+            (tokens.shape[0], tokens.shape[1]),
+            documents,
+            tokens.device,
+            window=window,
+            softcap=self.attention_softcap,
+            scale=self.attention_scale,
+            dropout=self.dropout if self.training else 0.0,
+        )
+
+    def _turns(
+        self, rope: RopeTables, tokens: Tensor, positions: Tensor | None, documents: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of the tokens' angles."""
+        time, device = tokens.shape[1], tokens.device
+        plain = positions is None or _plain(positions)
+        if rope.options.by_length and not (plain and documents is None):
+            at = torch.arange(time, device=device).expand_as(tokens) if positions is None else positions
+            tables = rope.of_texts(at, text_lengths(at, documents))
+        elif positions is None or plain:
+            tables = rope.rows(time, device)
         else:
-            context = Context(
-                plan_attention(
-                    self.attention,
-                    (tokens.shape[0], tokens.shape[1]),
-                    documents,
-                    tokens.device,
-                    window=self.window,
-                    softcap=self.attention_softcap,
-                    dropout=self.dropout if self.training else 0.0,
-                )
-            )
-        if self.rope is None:
-            return context
-        if positions is None or _plain(positions):
-            tables = self.rope.rows(tokens.shape[1], tokens.device)
-        else:
-            length = max(self.max_positions, tokens.shape[1])
-            if self.rope.options.scaling == "dynamic":
-                length = int(positions.max()) + 1
-            cosine, sine = self.rope.rows(length, tokens.device)
+            cosine, sine = rope.rows(max(self.max_positions, time), device)
             tables = cosine[positions], sine[positions]
-        context.cosine, context.sine = (table.unsqueeze(-2) for table in tables)
-        return context
+        return tables[0].unsqueeze(-2), tables[1].unsqueeze(-2)
+
+    def embedding_scale(self, dtype: torch.dtype) -> float:
+        """What embeddings are multiplied with: sqrt(width), rounded to their dtype as transformers does; or 1."""
+        if not self.scaled_embeddings:
+            return 1.0
+        return torch.tensor(self.shape.width**0.5, device="cpu").to(dtype).item()
 
     def _logits(self, x: Tensor, weight: Tensor, temperature: float) -> Tensor:
         z = F.linear(x, weight).float() * self.logit_scale
@@ -273,7 +330,7 @@ class Transformer(nn.Module):
         if name.endswith(".bias") or name in ("reward_mean", "reward_std"):
             return torch.zeros(shape)
         if "norm" in name:
-            return torch.ones(shape)
+            return torch.full(shape, 1.0 - self.shape.norm_offset)
         std = self.init_std
         if name.endswith(("o_proj.weight", "down_proj.weight")):
             std /= math.sqrt(2 * self.shape.layers)

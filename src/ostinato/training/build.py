@@ -56,7 +56,10 @@ def build(
         raise UserError("generation.remote: sampling from a server is not built yet. Leave it null.")
     tier = numerics.choose_tier(config.training.numerics, strategy.device)
     numerics.apply_tier(tier, config, strategy.device)
-    numerics.set_threads(config.training.threads or threads)
+    if tier == "elastic":
+        numerics.check_elastic(config.training, strategy)
+        strategy.elastic = True
+    numerics.set_threads(1 if tier == "elastic" else config.training.threads or threads)
 
     origin = find_origin(config, began_from)
     algorithm = ALGORITHMS.get(config.algorithm.name)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -25,6 +25,16 @@ from ostinato.training.tensor_files import describe, write_file, write_tensors
 
 SHARD_BYTES = 5 << 30
 PATTERN = "step_????????"
+
+
+class HasBytes(Protocol):
+    """A tensor, or what becomes one."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+Sized = TypeVar("Sized", bound=HasBytes)
 
 
 @dataclass
@@ -107,9 +117,9 @@ def write_checkpoint(checkpoints: Path, snapshot: Snapshot, before_commit: Calla
     return final
 
 
-def shards(tensors: Mapping[str, Tensor], limit_bytes: int = SHARD_BYTES) -> list[dict[str, Tensor]]:
+def shards(tensors: Mapping[str, Sized], limit_bytes: int = SHARD_BYTES) -> list[dict[str, Sized]]:
     """Tensors in name order, cut into files of about `limit_bytes`; none if there are no tensors."""
-    parts: list[dict[str, Tensor]] = []
+    parts: list[dict[str, Sized]] = []
     size = 0
     for name in sorted(tensors):
         size += tensors[name].nbytes

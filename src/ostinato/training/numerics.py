@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     import torch
 
     from ostinato.core.config import Config
+    from ostinato.core.schema import Training
+    from ostinato.distributed.strategy import Strategy
 
 PROMISES = {
     "fast": "same data, order and learning rates; bits may differ from run to run",
     "deterministic": "same bits from run to run and after a resume, on equal hardware, threads and ranks",
+    "elastic": "same bits on 1, 2, 4, ... ranks, even if their number changes at a resume, on equal hardware",
 }
 
 
@@ -36,18 +39,31 @@ def apply_tier(tier: str, config: Config, device: torch.device) -> None:
     import torch
     import torch.utils.deterministic
 
-    if tier == "elastic":
-        raise UserError(
-            "training.numerics: elastic (the same bits on any number of ranks) is not built yet. "
-            "Use deterministic: the same bits on an equal number of ranks."
-        )
-    exact = tier == "deterministic"
+    exact = tier != "fast"
     torch.use_deterministic_algorithms(exact)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not exact
     torch.backends.cudnn.deterministic = exact
     torch.backends.cuda.enable_cudnn_sdp(not exact)
     torch.set_float32_matmul_precision("highest" if device.type == "cpu" else "high")
+
+
+def check_elastic(training: Training, strategy: Strategy) -> None:
+    """Raise UserError for what cannot give the same bits on any number of ranks."""
+
+    def refuse(key: str, reason: str) -> UserError:
+        return UserError(f"{key}: {reason} Or choose training.numerics: deterministic.")
+
+    if not hasattr(strategy, "elastic"):
+        raise refuse("distributed.strategy", "elastic numerics are built for single and ddp. Choose one of them.")
+    if strategy.world_size & (strategy.world_size - 1):
+        raise refuse("training.numerics", f"elastic takes 1, 2, 4, 8, ... ranks, not {strategy.world_size}.")
+    if training.micro_batch_size is None:
+        raise refuse("training.micro_batch_size", "elastic sums by micro-batch, so their size must be set.")
+    if training.threads not in (None, 1):
+        raise refuse("training.threads", "elastic computes with 1 thread. Leave it out.")
+    if training.compile:
+        raise refuse("training.compile", "elastic computes as written. Leave it out.")
 
 
 def set_threads(requested: int | None) -> int:
@@ -88,7 +104,7 @@ def facts(device: torch.device, tier: str, world: dict[str, Any]) -> dict[str, A
         "threads": {"intra": torch.get_num_threads(), "inter": torch.get_num_interop_threads()},
         "optimizer": optimizer_implementation(tier),
         "numerics": tier,
-        "world": world,
+        "world": {} if tier == "elastic" else world,  # there it changes no bit
     }
     if device.type == "cuda":
         found["cudnn"] = torch.backends.cudnn.version()

@@ -40,6 +40,11 @@ class Rollouts:
         self, trainer: BaseTrainer, group_size: int = 1, *, allow_filtered: bool = False, judged: bool = True
     ) -> None:
         config, strategy = trainer.config, trainer.strategy
+        if strategy.elastic:  # a rank's responses are shuffled and cut among themselves
+            raise UserError(
+                f"training.numerics: elastic: how {config.algorithm.name} cuts its responses depends on the number of "
+                "ranks. Choose deterministic: the same bits on an equal number of ranks."
+            )
         self.trainer, self.strategy = trainer, strategy
         self.params = SamplingParams.of(config.generation, seed=trainer.seed, n=group_size)
         if self.params.temperature == 0:

@@ -169,7 +169,7 @@ def load_by_name(root: Path, device: str) -> Callable[[str], tuple[nn.Module, To
 
 
 def model_files(
-    config: Config, node: Component, model: Any, inputs: ModelInputs, tokenizer: Tokenizer | None
+    config: Config | None, node: Component, model: Any, inputs: ModelInputs, tokenizer: Tokenizer | None
 ) -> dict[str, bytes]:
     """What lies beside the weights in a checkpoint: config.json and the tokenizer's files, if there is one."""
     import tempfile
