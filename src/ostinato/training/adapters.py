@@ -93,6 +93,7 @@ class AdapterOrigin(Origin):
     """
 
     root: Path = Path()
+    in_parts = False  # base and adapter are put together whole
 
     @cached_property
     def own(self) -> dict[str, Any]:

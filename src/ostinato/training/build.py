@@ -54,6 +54,7 @@ def build(
     config.check_ranks(strategy.world_size)
     if config.generation.remote is not None:
         raise UserError("generation.remote: sampling from a server is not built yet. Leave it null.")
+    strategy.mixed_precision = config.training.mixed_precision
     tier = numerics.choose_tier(config.training.numerics, strategy.device)
     numerics.apply_tier(tier, config, strategy.device)
     if tier == "elastic":
@@ -69,7 +70,7 @@ def build(
     data = main_first(strategy, prepare)
 
     node, inputs = model_description(config, origin, data, algorithm.model_output)
-    models = algorithm.make_models(ModelMaker(config, node, inputs, strategy.device, origin), config.algorithm.options)
+    models = algorithm.make_models(ModelMaker(config, node, inputs, strategy, origin), config.algorithm.options)
     for trained in models.values():
         prepare_model(trained, config)
     strategy.wrap_model(nn.ModuleDict(models))

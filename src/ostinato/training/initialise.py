@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,18 +12,26 @@ from ostinato.core import seeding
 from ostinato.core.config import Component
 from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import MODELS
+from ostinato.distributed.shards import put
 
 
-def build_model(node: Component, inputs: ModelInputs, seed: int, device: torch.device) -> nn.Module:
+def build_model(
+    node: Component,
+    inputs: ModelInputs,
+    seed: int,
+    device: torch.device,
+    place: Callable[[nn.Module], nn.Module] | None = None,
+) -> nn.Module:
     """Build a registered model and draw its weights.
 
     A model with `initial_value(name, shape, generator)` is built without memory and filled parameter by parameter.
-    Any other module is built by torch's own initialisation, each submodule under the key of its name.
+    Any other module is built by torch's own initialisation, each submodule under the key of its name. `place`, a
+    strategy's, puts the model where it is filled; without it that is `device`, whole.
     """
     if hasattr(MODELS.get(node.name), "initial_value"):
         with torch.device("meta"):
             model = MODELS.build(node, inputs)
-        model.to_empty(device=device)
+        model = place(model) if place else model.to_empty(device=device)
         draw_parameters(model, seed)
         return model
     with seeding.preserved_global():
@@ -33,7 +41,7 @@ def build_model(node: Component, inputs: ModelInputs, seed: int, device: torch.d
             if callable(reset := getattr(module, "reset_parameters", None)):
                 seeding.reset_global(seed, "init", name)
                 reset()
-    return model.to(device)
+    return place(model) if place else model.to(device)
 
 
 @torch.no_grad()
@@ -41,7 +49,7 @@ def draw_parameters(model: Any, seed: int) -> None:
     """Fill each parameter from its own CPU generator: whole, in fp32, then cast and moved."""
     for name, parameter in model.named_parameters():
         value = model.initial_value(name, tuple(parameter.shape), seeding.generator(seed, "init", name))
-        parameter.copy_(value)
+        put(parameter, value)
 
 
 def parameter_groups(models: Mapping[str, nn.Module]) -> list[dict[str, object]]:

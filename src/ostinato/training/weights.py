@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from ostinato.core import manifest as manifests
@@ -21,6 +20,7 @@ from ostinato.data.tokenizer import Tokenizer
 from ostinato.training.checkpoint import load_into, newest_good
 from ostinato.training.initialise import build_model
 from ostinato.training.state import named_weights
+from ostinato.training.stored import stored
 
 log = logging.getLogger(__name__)
 
@@ -57,21 +57,27 @@ class Origin:
             raise UserError(f"{self.folder}: no tokenizer.json here; this is no model of text.")
         return Tokenizer.load(self.folder)
 
-    def build(self, device: torch.device | str) -> nn.Module:
-        """The model with its weights, ready to evaluate: frozen."""
-        model = build_model(*self.model, 0, torch.device(device))
+    in_parts = True  # `load_into` fills a sharded model, reading this rank's part of each weight
+
+    def build(
+        self, device: torch.device | str, place: Callable[[nn.Module], nn.Module] | None = None
+    ) -> nn.Module:
+        """The model with its weights, ready to evaluate: frozen; where a strategy's `place` puts it, else whole."""
+        model = build_model(*self.model, 0, torch.device(device), place if self.in_parts else None)
         self.load_into(model)
+        if place and not self.in_parts:
+            model = place(model)
         return model.eval().requires_grad_(False)
 
     def load_into(self, model: nn.Module) -> None:
         """Fill a model's weights, names and shapes checked. Only the head may differ: `model.heads` names the weights
         that stay as they were drawn, or are left out, where the other model has another kind of output."""
         files = sorted(self.folder.glob("*.safetensors"))
-        found = {n: t for file in files for n, t in load_file(file).items()}
+        found = stored(files)
         wanted = named_weights(model)
         heads = [name for name in getattr(model, "heads", ()) if (name in found) is not (name in wanted)]
         kept = {name: weight for name, weight in wanted.items() if name not in heads}
-        load_into(kept, {name: tensor for name, tensor in found.items() if name not in heads}, str(self.folder))
+        load_into(kept, found.without(heads), str(self.folder))
 
 
 def find_weights(
