@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ostinato.core.config import load_config
 from ostinato.distributed.shards import whole
 from ostinato.training.build import build, open_strategy
 from ostinato.training.state import named_weights
 from tests.distributed.ranks import run
-from tests.training.tiny import write_config
+from tests.training.tiny import algorithms, write_config
 
 STEPS = 20
-TASKS = ["pretrain", "sft", "dpo", "kto", "reward_model", "grpo", "ppo", "distill"]
 MESHES = {"2": (2, []), "4": (4, []), "2x2": (4, ["distributed.replicate=2"])}
-ONE = ["training.micro_batch_size=2", f"training.total_steps={STEPS}"]
+HALVES = {"one": algorithms()[0::2], "other": algorithms()[1::2]}
+Case = tuple[str, list[str]]
+
+VARIANTS: dict[str, Case] = {
+    "recomputed, sgd": ("pretrain", ["training.gradient_checkpointing=true", "optimizer={name: sgd, momentum: 0.9}"]),
+    "untied, lion": ("sft", ["model.tied_embeddings=false", "optimizer.name=lion", "training.learning_rate=1e-3"]),
+    "reference computed before": ("dpo", ["dpo.precompute_reference=true"]),
+    "one model with two heads": ("ppo", ["ppo.critic=shared"]),
+    "ranks with unequal rollouts": ("grpo", ["grpo.dynamic_sampling=true", "grpo.epochs=2", "grpo.group_size=2"]),
+    "reverse kl": ("distill", ["distill.objective=policy_gradient", "distill.on_policy_fraction=1.0"]),
+    "adapter": ("sft", ["model.adapter={name: lora, rank: 4}"]),
+    "adapter, reference": ("dpo", ["model.adapter={name: lora, rank: 4}"]),
+}
 
 
-def trained(folders: list[Path], overrides: list[str]) -> list[dict[str, Any]]:
+def trained(cases: list[tuple[str, list[str]]], steps: int, overrides: list[str]) -> list[dict[str, Any]]:
     """Losses, norms and held-out metrics of the experiment in each folder, and its last weights, on this rank."""
-    configs = [load_config(folder / "tiny.yaml", [*ONE, *overrides]) for folder in folders]
+    shared = ["training.micro_batch_size=2", f"training.total_steps={steps}", *overrides]
+    configs = [load_config(f"{folder}/tiny.yaml", [*shared, *own]) for folder, own in cases]
     strategy = open_strategy(configs[0])
     found = []
     try:
@@ -39,32 +53,37 @@ def trained(folders: list[Path], overrides: list[str]) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    found = {}
-    for task in TASKS:
-        found[task] = tmp_path_factory.mktemp(task)
-        write_config(found[task], task)
-    return found
-
-
-@pytest.fixture(scope="module")
-def alone(folders: dict[str, Path]) -> list[dict[str, Any]]:
-    return trained(list(folders.values()), [])
+def compare(
+    cases: Iterable[Case], folder: Path, steps: int, ranks: int, options: list[str], tolerance: float = 1e-5
+) -> None:
+    """What one process finds is what the ranks do."""
+    torch.set_num_threads(1)
+    placed = []
+    for algorithm, own in cases:
+        (folder / algorithm).mkdir(exist_ok=True)
+        write_config(folder / algorithm, algorithm)
+        placed.append((str(folder / algorithm), own))
+    alone = trained(placed, steps, [])
+    results = run(trained, ranks, folder / "ranks", placed, steps, ["distributed.strategy=fsdp", *options])
+    assert all(result == results[0] for result in results[1:])
+    for case, one, other in zip(placed, alone, results[0], strict=True):
+        for row, expected in zip(other["losses"], one["losses"], strict=True):
+            assert row == pytest.approx(expected, rel=tolerance, abs=tolerance), case
+        close = {"rel": 10 * tolerance, "abs": tolerance, "nan_ok": True}
+        assert other["held_out"] == pytest.approx(one["held_out"], **close), case
+        for name, values in one["weights"].items():
+            assert other["weights"][name] == pytest.approx(values, rel=1e-3, abs=10 * tolerance), (case, name)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("mesh", MESHES)
-def test_losses_are_those_of_one_process(
-    mesh: str, folders: dict[str, Path], alone: list[dict[str, Any]], tmp_path: Path
-) -> None:
-    ranks, options = MESHES[mesh]
-    strategy = ["distributed.strategy=fsdp", *options]
-    results = run(trained, ranks, tmp_path / "ranks", list(folders.values()), strategy)
-    assert all(result == results[0] for result in results[1:])
-    for task, one, other in zip(TASKS, alone, results[0], strict=True):
-        for row, expected in zip(other["losses"], one["losses"], strict=True):
-            assert row == pytest.approx(expected, rel=1e-5, abs=1e-5), task
-        assert other["held_out"] == pytest.approx(one["held_out"], rel=1e-4, abs=1e-5, nan_ok=True), task
-        for name, values in one["weights"].items():
-            assert other["weights"][name] == pytest.approx(values, rel=1e-3, abs=1e-4), (task, name)
+def test_losses_are_those_of_one_process(mesh: str, half: str, tmp_path: Path) -> None:
+    compare([(name, []) for name in HALVES[half]], tmp_path, STEPS, *MESHES[mesh])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [list(VARIANTS)[0::2], list(VARIANTS)[1::2]], ids=["one", "other"])
+def test_variants(names: list[str], tmp_path: Path) -> None:
+    options = ["distributed.reduce_every_micro_batch=true", "distributed.reshard_after_forward=false"]
+    compare([VARIANTS[name] for name in names], tmp_path, 5, 2, options)

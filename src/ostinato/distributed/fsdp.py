@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import warnings
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -62,6 +63,8 @@ class FullySharded(DataParallel):
 
     def setup(self) -> None:
         super().setup()
+        # Nothing here adds in place to what a block returns, which is what this warns of.
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         shape, names = (self.replicate, self.shard), ("replicate", "shard")
         if self.replicate == 1:
             shape, names = shape[1:], names[1:]  # type: ignore[assignment]
@@ -85,10 +88,10 @@ class FullySharded(DataParallel):
             if isinstance(module, FSDPModule):
                 module.set_gradient_divide_factor(1.0)
                 module.set_force_sum_reduction_for_comms(True)
-        model.register_forward_hook(lambda module, *_: None if torch.is_grad_enabled() else module.reshard())
+        model.register_forward_hook(lambda *_: None if torch.is_grad_enabled() else rest(model))
         for name in getattr(model, "forward_methods", ()):
             register_fsdp_forward_method(model, name)
-            setattr(model, name, functools.partial(_at_rest_afterwards, model, getattr(model, name)))
+            setattr(model, name, functools.partial(_then_rest, model, getattr(model, name)))
         model.__deepcopy__ = lambda memo: self.copied(model)
         if any(one.is_meta for one in model.parameters()):
             model.to_empty(device="cpu" if self.cpu_offload else self.device)
@@ -151,7 +154,7 @@ class FullySharded(DataParallel):
 
     @contextmanager
     def whole_model(self, model: nn.Module) -> Iterator[nn.Module]:
-        """A plain copy with all weights on this rank's device, for as long as the context lasts. All ranks must enter."""
+        """A plain copy with all weights on this rank's device while the context lasts. All ranks must enter."""
         self._check_room(sum(one.numel() * one.element_size() for one in model.parameters()))
         plain = with_memory(copy.deepcopy(self.skeletons[model]), self.device)
         with torch.no_grad():
@@ -180,12 +183,19 @@ def tensors_of(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers()]
 
 
-def _at_rest_afterwards(model: Any, method: Any, *inputs: Any, **options: Any) -> Any:
+def rest(model: nn.Module) -> None:
+    """Free what is gathered: parameters are the parts again, as all but forward and backward passes see them."""
+    for module in model.modules():
+        if hasattr(module, "reshard"):
+            module.reshard()
+
+
+def _then_rest(model: Any, method: Any, *inputs: Any, **options: Any) -> Any:
     """Call a method that reads weights; those of a model that is trained do not stay gathered without a backward pass.
 
     A frozen model's may: what it returns may refer to them.
     """
     found = method(*inputs, **options)
     if not torch.is_grad_enabled() and any(one.requires_grad for one in model.parameters()):
-        model.reshard()
+        rest(model)
     return found

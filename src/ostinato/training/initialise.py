@@ -14,13 +14,12 @@ from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import MODELS
 from ostinato.distributed.shards import put
 
+Place = Callable[[nn.Module], nn.Module]
+"""Puts a model, perhaps without memory yet, where a strategy wants it."""
+
 
 def build_model(
-    node: Component,
-    inputs: ModelInputs,
-    seed: int,
-    device: torch.device,
-    place: Callable[[nn.Module], nn.Module] | None = None,
+    node: Component, inputs: ModelInputs, seed: int, device: torch.device, place: Place | None = None
 ) -> nn.Module:
     """Build a registered model and draw its weights.
 

@@ -60,6 +60,8 @@ def sgd(
     weight_decay: float = 0.0,
 ) -> Optimizer:
     """Stochastic gradient descent; weight decay is added to the gradient, as usual for it."""
+    if any(is_sharded(parameter) for group in groups for parameter in group["params"]):
+        implementation = "foreach"  # torch's fused one knows no sharded tensors
     return SGD(
         _with_decay(groups, weight_decay),
         lr=learning_rate,

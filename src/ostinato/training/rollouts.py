@@ -22,7 +22,7 @@ from ostinato.data.prompts import Prompt
 from ostinato.distributed.strategy import gather_rows
 from ostinato.generation.generator import Generator
 from ostinato.generation.sampler import SamplingParams
-from ostinato.training.responses import Response, ResponseLayout, RolloutBatch, pieces
+from ostinato.training.responses import Response, ResponseLayout, RolloutBatch
 from ostinato.training.reward_table import STOPS, Table, reward_sums
 from ostinato.training.weights import load_by_name
 

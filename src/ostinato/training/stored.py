@@ -57,7 +57,7 @@ class Stored(Mapping[str, Tensor]):
 
 def stored(files: Iterable[Path]) -> Stored:
     """All tensors of these files."""
-    places = {}
+    places: dict[str, tuple[Path, str]] = {}
     for path in files:
         with safe_open(path, framework="pt") as file:
             places |= {name: (path, name) for name in file.keys()}  # noqa: SIM118 - no mapping

@@ -18,7 +18,7 @@ from ostinato.core.errors import RefusedError, UserError
 from ostinato.core.inputs import ModelInputs
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.training.checkpoint import load_into, newest_good
-from ostinato.training.initialise import build_model
+from ostinato.training.initialise import Place, build_model
 from ostinato.training.state import named_weights
 from ostinato.training.stored import stored
 
@@ -59,14 +59,11 @@ class Origin:
 
     in_parts = True  # `load_into` fills a sharded model, reading this rank's part of each weight
 
-    def build(
-        self, device: torch.device | str, place: Callable[[nn.Module], nn.Module] | None = None
-    ) -> nn.Module:
+    def build(self, device: torch.device | str, place: Place | None = None) -> nn.Module:
         """The model with its weights, ready to evaluate: frozen; where a strategy's `place` puts it, else whole."""
         model = build_model(*self.model, 0, torch.device(device), place if self.in_parts else None)
         self.load_into(model)
-        if place and not self.in_parts:
-            model = place(model)
+        model = place(model) if place and not self.in_parts else model
         return model.eval().requires_grad_(False)
 
     def load_into(self, model: nn.Module) -> None:
