@@ -1,4 +1,4 @@
-"""A checkpoint knows nothing of ranks: saved on two, it is the same on four and on one, and training goes on from it."""
+"""A checkpoint knows nothing of ranks: saved on two, it is the same on four and on one, and training goes on."""
 
 from __future__ import annotations
 

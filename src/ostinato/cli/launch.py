@@ -36,8 +36,8 @@ def command(
 ) -> None:
     """Train with N processes: `ostinato launch CONFIG --nproc 4` takes all of train's options.
 
-    Where the config says single, distributed.strategy is ddp. The exit code is the run's. Several machines: start the same
-    line with --nodes and --rendezvous on each, or once with --slurm.
+    Where the config says single, distributed.strategy is ddp. The exit code is the run's. Several machines: start the
+    same line with --nodes and --rendezvous on each, or once with --slurm.
     """
     if slurm["slurm"]:
         from ostinato.cli.launch_slurm import submit

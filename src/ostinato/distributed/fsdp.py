@@ -183,7 +183,7 @@ def tensors_of(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers()]
 
 
-def rest(model: nn.Module) -> None:
+def rest(model: Any) -> None:
     """Free what is gathered: parameters are the parts again, as all but forward and backward passes see them."""
     for module in model.modules():
         if hasattr(module, "reshard"):
@@ -191,10 +191,7 @@ def rest(model: nn.Module) -> None:
 
 
 def _then_rest(model: Any, method: Any, *inputs: Any, **options: Any) -> Any:
-    """Call a method that reads weights; those of a model that is trained do not stay gathered without a backward pass.
-
-    A frozen model's may: what it returns may refer to them.
-    """
+    """Call a method that reads weights. A frozen model's may stay gathered, since what it returns may refer to them."""
     found = method(*inputs, **options)
     if not torch.is_grad_enabled() and any(one.requires_grad for one in model.parameters()):
         rest(model)
