@@ -41,6 +41,7 @@ def test_prepare_prints_receipts(project):
     tokens, trained = sum(map(chat_tokens, ROWS[:6])), sum(len(row["answer"]) + 1 for row in ROWS[:6])
     assert f"train: 6 of 6 rows, {tokens:,} tokens, {trained:,} trained on" in text
     assert "train (held out): 2 of 2 rows" in text
+    assert text.count("  rows are prompt and response\n") == 2
     assert "  | ⟦so 2<|im_end|>⟧" in text
     again = json.loads(run("prepare", "sft.yaml", "--json"))
     assert [part["receipt"]["used"] for part in again["sources"]] == [6, 2]
@@ -89,7 +90,9 @@ def test_windows_are_shown_too(project):
 
 def test_inspect_verifies_every_byte(project):
     text = run("inspect", "sft.yaml", "--verify")
-    assert "every one as it was written" in text and "train (held out)" in text
+    assert (
+        "every one as it was written" in text and "rows are prompt and response" in text and "train (held out)" in text
+    )
     (shard,) = (project / "cache" / "tokens").glob("*/mask-00000.bin")
     content = bytearray(shard.read_bytes())
     content[40] ^= 1
@@ -103,8 +106,12 @@ def test_what_cannot_be_shown(project):
     with pytest.raises(UserError, match="algorithm.name: not set"):
         Path("part.yaml").write_text("data: {train: {name: jsonl, path: qa.jsonl}}")
         run("show", "part.yaml")
-    with pytest.raises(UserError, match=r"qa.jsonl:1: the keys question, answer fit no kind.*prompt: question"):
-        run("prepare", "sft.yaml", "-o", "data.train.columns=null")
+    with pytest.raises(
+        UserError, match=r"qa.jsonl:1: the keys .* fit prompt and response and text; choose with columns"
+    ):
+        run("prepare", "sft.yaml", "-o", "data.train.columns={text: question}")
+    with pytest.raises(UserError, match=r"qa.jsonl:1: no column 'ask'; there are question, answer. Row 1: "):
+        run("prepare", "sft.yaml", "-o", "data.train.columns={prompt: ask}")
     wrong = CliRunner().invoke(command, ["show", "sft.yaml", "--json", "-o", "data.packin=true"])
     assert wrong.exit_code == 2 and [mistake["key"] for mistake in json.loads(wrong.stdout)] == ["data.packin"]
     assert CliRunner().invoke(command, ["show", "sft.yaml", "--step", "0"]).exit_code == 2

@@ -134,8 +134,8 @@ def test_what_cannot_be_used_is_named_with_its_line(folder: Path, tmp_path: Path
     asked, out = tmp_path / "asked.jsonl", tmp_path / "out.jsonl"
     for text, said in (
         (
-            '{"prompt": "a"}\n\n{"question": "b"}\n',
-            r"asked\.jsonl:3: holds neither `prompt` nor `messages`, but question",
+            '{"prompt": "a"}\n\n{"ask": "b"}\n',
+            r"asked\.jsonl:3: holds no `prompt`, `messages` or `question` to answer, but ask",
         ),
         ('{"prompt": "a", "text": "b"}\n', r"asked\.jsonl:1: the key 'text' is one that is written"),
         (

@@ -3,8 +3,9 @@
 import pytest
 
 from ostinato.core.errors import UserError
-from ostinato.data.chat import ChatTemplate, check_nothing_lost
+from ostinato.data.chat import ChatTemplate
 from ostinato.data.chat_templates import TEMPLATES
+from ostinato.data.lost_messages import check_nothing_lost
 from ostinato.data.rows import RowError
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": None}
@@ -46,7 +47,37 @@ RENDERED = {  # written out from the formats' descriptions
         "Assistant:⟦ <think>so</think>\n\n end</s>⟧\n\n",
         "Assistant:",
     ),
+    "mistral": (
+        "<s>[INST] be brief\n\nhi[/INST]⟦ yo</s>⟧[INST] und ü?[/INST]⟦ <think>so</think>\n\n end</s>⟧",
+        "[INST] und ü?[/INST]",  # there is none
+    ),
+    "phi3": (
+        "<|system|>\nbe brief<|end|>\n<|user|>\nhi<|end|>\n<|assistant|>\n⟦yo\n<|end|>⟧\n"
+        "<|user|>\nund ü?<|end|>\n<|assistant|>\n⟦<think>so</think>\n\n end<|end|>⟧\n</s>",
+        "<|assistant|>\n",
+    ),
+    "phi4": (
+        "<|im_start|>system<|im_sep|>be brief<|im_end|><|im_start|>user<|im_sep|>hi<|im_end|>"
+        "<|im_start|>assistant<|im_sep|>⟦yo\n<|im_end|>⟧<|im_start|>user<|im_sep|>und ü?<|im_end|>"
+        "<|im_start|>assistant<|im_sep|>⟦<think>so</think>\n\n end<|im_end|>⟧",
+        "<|im_start|>assistant<|im_sep|>",
+    ),
 }
+RENDERED["qwen2_5"] = RENDERED["chatml"]
+RENDERED["qwen3"] = (RENDERED["chatml"][0].replace("<think>so<", "<think>\nso\n<"), RENDERED["chatml"][1])
+RENDERED["gemma2"] = (RENDERED["gemma"][0].replace("be brief\n\n", ""), RENDERED["gemma"][1])
+RENDERED["llama3_1"] = (
+    RENDERED["llama3"][0].replace(
+        "be brief", "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\nbe brief"
+    ),
+    RENDERED["llama3"][1],
+)
+ENDS = ("<|im_end|>", "<|end|>", "</s>", "<|eot_id|>", "<end_of_turn>")
+
+
+def talk_for(name):
+    """The conversation, without a system turn where the template refuses one."""
+    return TALK[1:] if name == "gemma2" else TALK
 
 
 def marked(text, spans):
@@ -72,22 +103,31 @@ def test_every_shipped_template_is_tested():
 def test_shipped_templates(name, edit):
     template = ChatTemplate(edit(TEMPLATES[name]), TOKENS)
     expected, prompt = RENDERED[name]
-    assert marked(*template.spans(TALK, [2, 4])) == expected
+    talk = talk_for(name)
+    last = len(talk) - 1
+    if (name, edit) == ("qwen3", without_blocks):  # an earlier answer is written without the <think> it had as the last
+        with pytest.raises(RowError, match=r"first 3 of 5 messages .* there is '.*<think>.*' instead of '.*'"):
+            template.spans(talk, [2, 4], ends=ENDS)
+    else:
+        assert marked(*template.spans(talk, [last - 2, last], ends=ENDS)) == expected
     second = expected.index("⟦", expected.index("⟦") + 1)
     only_last = expected[:second].replace("⟦", "").replace("⟧", "") + expected[second:]
-    assert marked(*template.spans(TALK, [4])) == only_last
+    assert marked(*template.spans(talk, [last], ends=ENDS)) == only_last
     # What a model is given to answer is exactly what stands before the answer in training.
-    before = template.render(TALK[:4], add_generation_prompt=True).text
+    before = template.render(talk[:last], add_generation_prompt=True).text
     assert before.endswith(prompt)
     assert expected.replace("⟦", "").replace("⟧", "").startswith(before)
-    check_nothing_lost(TALK, template.render(TALK).text)
+    check_nothing_lost(talk, template.render(talk).text)
 
 
 @pytest.mark.parametrize("name", RENDERED)
 def test_rendering_is_that_of_transformers(name):
     oracle = pytest.importorskip("transformers.utils.chat_template_utils")
     texts, spans = oracle.render_jinja_template(
-        [TALK], chat_template=TEMPLATES[name], return_assistant_tokens_mask=True, **TOKENS
+        [talk_for(name)],
+        chat_template=TEMPLATES[name].replace("strftime_now is defined", "false"),
+        return_assistant_tokens_mask=True,
+        **TOKENS,
     )
     assert marked(texts[0], spans[0]) == RENDERED[name][0]
 
@@ -169,7 +209,7 @@ def test_marks_in_the_text_cannot_forge_a_span():
 
 def test_templates_are_sandboxed_and_know_no_date():
     for source in ("{{ messages.append(1) }}", "{{ ''.__class__.__mro__ }}", "{{ strftime_now('%d') }}"):
-        with pytest.raises(RowError, match="the chat template fails"):
+        with pytest.raises(UserError, match="the chat template (fails|is refused): "):
             ChatTemplate(source, TOKENS).render(turns("a"))
 
 

@@ -16,6 +16,7 @@ from ostinato.data.encoding import TrainedTokens
 from ostinato.data.formats import DataOptions
 from ostinato.data.jsonl import Jsonl
 from ostinato.data.loader import evaluation_batches
+from ostinato.data.rows import PromptResponse
 from ostinato.data.tokenizer_kinds import byte, character
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k_train.jsonl"
@@ -175,7 +176,8 @@ def test_halves_share_the_rows_and_each_tells_its_own(form):
 
 def test_row_without_a_trained_token_is_an_error_with_its_place(form):
     chat = {"messages": [{"role": "user", "content": "hello"}]}
-    rows = Rows([qa("a", "b"), chat, qa("a" * 70, "b")])
+    chats = [{"messages": PromptResponse(*pair).conversation().messages} for pair in (("a", "b"), ("a" * 70, "b"))]
+    rows = Rows([chats[0], chat, chats[1]])
     with pytest.raises(UserError) as caught:
         form(byte()).prepare(rows, "train")
     # a turn: <|im_start|>, "user\n" or "assistant\n", the content, <|im_end|>, "\n"
@@ -202,6 +204,8 @@ def test_every_mistake_is_named_but_not_thousands(form, tmp_path):
     assert first == "of the 4 rows read, 3 cannot be trained on:"
     assert [line.partition(": ")[0] for line in sorted(mistakes)] == [f"{file}:{line}" for line in (2, 3, 4)]
     with pytest.raises(UserError, match=r"of the 1,024 rows read, 1024 cannot.*(\n.*){10}\n\.\.\. and 1014 more"):
+        form().prepare(Rows([{f"q{number}": 1} for number in range(5000)]), "train")
+    with pytest.raises(UserError, match=r"1024 cannot.*\nrows:1: .* q fit.* \(1,023 more like it, the next rows:2\)$"):
         form().prepare(Rows([{"q": 1}] * 5000), "train")
 
 
@@ -229,10 +233,46 @@ def test_prepared_once_for_the_same_content_and_options(form, tmp_path):
 
 def test_describe_shows_what_is_trained(form):
     made = form(byte())
-    samples = made.prepare(Rows([qa("2+2?", "vier ü"), {"text": "ü is text"}]), "train")
-    assert made.describe(samples[0]) == "<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n⟦vier ü<|im_end|>⟧\n"
+    chat, text = (made.prepare(Rows([row]), "train") for row in (qa("2+2?", "vier ü"), {"text": "ü is text"}))
+    assert made.describe(chat[0]) == "<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n⟦vier ü<|im_end|>⟧\n"
     # the first token is half of ü, which no text can show
-    assert made.describe(samples[1]) == "\ufffd⟦\ufffd is text<|endoftext|>⟧"
+    assert made.describe(text[0]) == "\ufffd⟦\ufffd is text<|endoftext|>⟧"
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        (qa("a", "b"), "prompt and response"),
+        ({"prompt": "a", "completion": "b"}, "prompt and response"),
+        ({"question": "a", "answer": "b"}, "question and answer"),
+        ({"instruction": "a", "input": "", "output": "b"}, "instruction and output (Alpaca)"),
+        (
+            {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+            "conversations (ShareGPT)",
+        ),
+        ({"messages": PromptResponse("a", "b").conversation().messages}, "messages"),
+    ],
+)
+def test_the_receipt_tells_what_rows_are(form, row, kind):
+    made = form(byte())
+    samples = made.prepare(Rows([row, row]), "train")
+    assert samples.receipt.kind == kind and f"\n  rows are {kind}\n" in samples.receipt.render()
+    # all of them are the same conversation
+    assert made.describe(samples[1]) == "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n⟦b<|im_end|>⟧\n"
+
+
+def test_one_dataset_holds_one_kind(form):
+    with pytest.raises(UserError, match=r"rows:2: the keys text are text, and the rows before are prompt and response"):
+        form(byte()).prepare(Rows([qa("a", "b"), {"text": "a"}, qa("a", "b")]), "train")
+
+
+def test_tools_are_told(form):
+    chat = PromptResponse("a", "b").conversation().messages
+    calling = [*chat, {"role": "tool", "content": "4"}, {"role": "assistant", "content": "4"}]
+    rows = [{"messages": chat}, {"messages": calling}, {"messages": chat, "tools": [{"name": "f"}]}]
+    receipt = form(byte()).prepare(Rows(rows), "train").receipt
+    assert receipt.remarks == {"with tools or tool calls": 2}
+    assert receipt.places == {"with tools or tool calls": ["rows:2", "rows:3"]}
 
 
 @pytest.mark.skipif(not GSM8K.is_file(), reason="real data is not beside the project (../shared/data)")

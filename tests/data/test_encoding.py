@@ -23,6 +23,16 @@ SPECIALS = {
     "zephyr": (["<|user|>", "<|assistant|>", "<|system|>", "</s>"], {"eos": "</s>"}),
     "gemma": (["<bos>", "<start_of_turn>", "<end_of_turn>"], {"bos": "<bos>"}),
     "plain": (["<|endoftext|>"], {}),
+    "llama3_1": (
+        ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>"],
+        {"bos": "<|begin_of_text|>", "eos": "<|eot_id|>"},
+    ),
+    "qwen2_5": (["<|im_start|>", "<|im_end|>"], {}),
+    "qwen3": (["<|im_start|>", "<|im_end|>"], {}),
+    "mistral": (["<s>", "</s>", "[INST]", "[/INST]"], {"bos": "<s>", "eos": "</s>"}),
+    "gemma2": (["<bos>", "<start_of_turn>", "<end_of_turn>"], {"bos": "<bos>"}),
+    "phi3": (["<|user|>", "<|assistant|>", "<|system|>", "<|end|>"], {}),
+    "phi4": (["<|im_start|>", "<|im_sep|>", "<|im_end|>"], {}),
 }
 TALK = {
     "messages": [
@@ -46,7 +56,24 @@ EXPECTED = {
     "<start_of_turn>user\n<end_of_turn>\n<start_of_turn>model\n⟦ok<end_of_turn>⟧\n",
     "plain": "User: Grüße, 🦜\n\nAssistant:⟦ Ärger\nmit\tBytes 🦜<|endoftext|>⟧\n\n"
     "User: \n\nAssistant:⟦ ok<|endoftext|>⟧\n\n",
+    "mistral": "<s>[INST] Grüße, 🦜[/INST]⟦ Ärger\nmit\tBytes 🦜</s>⟧[INST] [/INST]⟦ ok</s>⟧",
+    "phi3": "<|user|>\nGrüße, 🦜<|end|>\n<|assistant|>\n⟦Ärger\nmit\tBytes 🦜<|end|>⟧\n"
+    "<|user|>\n<|end|>\n<|assistant|>\n⟦ok<|end|>⟧\n<|endoftext|>",
+    "phi4": "<|im_start|>user<|im_sep|>Grüße, 🦜<|im_end|><|im_start|>assistant<|im_sep|>"
+    "⟦Ärger\nmit\tBytes 🦜<|im_end|>⟧"
+    "<|im_start|>user<|im_sep|><|im_end|><|im_start|>assistant<|im_sep|>⟦ok<|im_end|>⟧",
 }
+EXPECTED["gemma2"] = EXPECTED["gemma"]
+EXPECTED["qwen3"] = EXPECTED["chatml"].replace("⟦ok", "⟦<think>\n\n</think>\n\nok")
+EXPECTED["qwen2_5"] = (
+    "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+    + EXPECTED["chatml"]
+)
+EXPECTED["llama3_1"] = EXPECTED["llama3"].replace(
+    "<|begin_of_text|>",
+    "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
+    "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>",
+)
 
 
 def chat_tokenizer(name, make=byte):
@@ -104,7 +131,7 @@ def test_ids_and_masks_are_those_of_transformers(name, tmp_path):
     tokenizer = chat_tokenizer(name, lambda: bpe([TALK["messages"][1]["content"]] * 9, 280))
     tokenizer.save(tmp_path)
     oracle = transformers.AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(
-        TALK["messages"], return_dict=True, return_assistant_tokens_mask=True
+        TALK["messages"], return_dict=True, return_assistant_tokens_mask=True, date_string="26 Jul 2024"
     )
     ids, mask = encode(tokenizer, TALK)
     assert ids == oracle["input_ids"]

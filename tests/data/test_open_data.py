@@ -161,7 +161,8 @@ def test_all_processes_see_the_same(opened, tmp_path):
 def test_receipts_are_plain_values_and_readable_text(opened):
     (receipt,) = opened({"train": opened.text("a.txt")}).receipts
     assert type(receipt)(**json.loads(json.dumps(receipt.to_dict()))) == receipt
-    assert receipt.render().splitlines()[:2] == [
+    assert receipt.render().splitlines()[:3] == [
         "train: 1 of 1 rows, 1,031 tokens, 1,030 trained on (99.9%)",
+        "  rows are text",
         "  | line 0 of the fir",
     ]

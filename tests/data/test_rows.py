@@ -15,6 +15,7 @@ ASK, SAY = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "
         ({"prompt": "a", "completion": "b", "system": "s"}, PromptResponse("a", "b", "s")),
         ({"instruction": "a", "input": "", "output": "b"}, PromptResponse("a", "b")),
         ({"instruction": "a", "input": "with", "output": "b"}, PromptResponse("a\n\nwith", "b")),
+        ({"question": "a", "answer": "b", "id": 1}, PromptResponse("a", "b")),
         ({"messages": [ASK, SAY], "prompt": "hi", "id": 3}, Conversation([ASK, SAY])),
         (
             {"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}], "system": "s"},
@@ -37,7 +38,11 @@ def test_kinds(row, shape):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"question": "a", "answer": "b"}, "keys question, answer fit no kind.*columns"),
+        ({"ask": "a", "say": "b"}, "keys ask, say fit no kind.*columns"),
+        ({"chosen": "a", "rejected": "b"}, "keys chosen, rejected fit no kind.* are pairs, for dpo or reward_model"),
+        ({"messages": [ASK], "question": "a", "answer": "b"}, "fit messages and question and answer; choose"),
+        ({"messages": [ASK], "tools": "[f]"}, "tools is a string that is not JSON"),
+        ({"messages": [ASK], "tools": {"name": "f"}}, 'tools is {"name": "f"}, not a list'),
         ({}, "keys none fit no kind"),
         ({"text": "a", "messages": [ASK]}, "keys text, messages fit messages and text; choose"),
         ({"prompt": "a", "response": "b", "completion": "c"}, "fit prompt and response and prompt and response"),

@@ -115,7 +115,7 @@ def test_parquet_rows_over_files_and_groups(tmp_path):
     assert named.fingerprint != whole.fingerprint
     assert whole.place(9) == f"{tmp_path / 'a.parquet'}, row 10"
     assert whole.place(17) == f"{tmp_path / 'b.parquet'}, row 8"
-    with pytest.raises(UserError, match=r"a.parquet: has no column 'texts'. Its columns: content, n"):
+    with pytest.raises(UserError, match=r"a.parquet: no column 'texts'; there are content, n. Row 1: .*text 0"):
         Parquet(0, path=tmp_path, columns={"text": "texts"})
     (tmp_path / "c.parquet").write_text("no parquet")
     with pytest.raises(UserError, match="c.parquet: not a parquet file"):

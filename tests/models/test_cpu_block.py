@@ -18,6 +18,10 @@ SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"kv_heads": 2},
     "window": {"kv_heads": 1, "window": 5, "mlp": "geglu"},
     "tanh": {"mlp": "geglu_tanh", "norm": "layer"},
+    "mixed": {
+        **{"attention_scale": 0.6, "norm_offset": 1.0, "scaled_embeddings": True, "rope_fraction": 0.5},
+        **{"window": 5, "window_layers": [1], "rope_local_base": 100.0},
+    },
 }
 
 
@@ -67,7 +71,8 @@ def test_equals_the_modules(shape: str, packed: bool, dtype: torch.dtype, monkey
 
 @pytest.mark.parametrize(
     "change", [{"dropout": 0.1}, {"qk_norm": True}, {"qkv_bias": True}, {"mlp_bias": True}, {"norm_bias": True},
-               {"attention": "sdpa"}, {"attention_softcap": 9.0}],
+               {"attention": "sdpa"}, {"attention_softcap": 9.0}, {"norm_placement": "after"},
+               {"norm_placement": "both"}, {"qk_norm": True, "qk_norm_over": "heads"}],
 )  # fmt: skip
 def test_what_the_steps_do_not_know_takes_the_modules(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Block, "_steps", lambda *_: pytest.fail("computed without its modules"))

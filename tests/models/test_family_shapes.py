@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.models.family_shapes import FAMILIES, LENGTH, ORIGINAL, VOCABULARY, WINDOW, ours, pair, renamed
 from torch import Tensor
 
 from ostinato.core.config import Component
@@ -21,6 +20,7 @@ from ostinato.generation.generator import Generator
 from ostinato.generation.sampler import SamplingParams
 from ostinato.models.decoding import CachedDecoding
 from ostinato.models.fused_decoding import FusedDecoding
+from tests.models.family_shapes import FAMILIES, LENGTH, ORIGINAL, VOCABULARY, WINDOW, ours, pair, renamed
 
 pytest.importorskip("transformers")
 SIZES = (5, 22, ORIGINAL, 44)  # within and beyond the window and the original length of the rope
@@ -95,6 +95,7 @@ def copied(model: Any) -> Any:
 
 
 @every_family
+@torch.no_grad()
 @pytest.mark.parametrize("way", [FusedDecoding, CachedDecoding])
 def test_greedy_texts_equal_transformers(family: str, way: type) -> None:
     model, own = pair(family)
@@ -114,6 +115,10 @@ def test_greedy_texts_equal_transformers(family: str, way: type) -> None:
                 use_cache=family != "dynamic",  # there old keys keep the angles of a shorter text
             )
             assert sample.response_ids == wanted[0, len(prompt) :].tolist()
+            if len(wanted[0]) <= ORIGINAL or not own.rope or not own.rope.options.by_length:
+                logits = copy.deepcopy(model)(wanted).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+                log_probs = logits.gather(1, wanted[0, len(prompt) :, None])[:, 0].tolist()
+                assert sample.log_probs == pytest.approx(log_probs, abs=2e-5)
 
 
 def test_angles_by_length_are_kept_to_the_original_length_only() -> None:
@@ -145,6 +150,26 @@ def test_rounding_to_bf16_is_that_of_transformers(family: str) -> None:
     assert own.state_dict()["model.norm.weight"].dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("family", ["gemma2", "gemma3", "olmo2", "phi3"])
+@torch.no_grad()
+def test_generation_in_bf16_gives_the_log_probs_of_a_forward_pass(family: str) -> None:
+    own, prompts = pair(family)[1].bfloat16(), [text[:9].tolist() for text in texts()]
+    for found in Generator(byte()).generate(own, prompts, SamplingParams(max_new_tokens=12)):
+        text = torch.tensor([found.prompt_ids + found.response_ids])
+        scores = own(text[:, :-1], labels=text[:, 1:]).log_probs[len(found.prompt_ids) - 1 :]
+        difference = (scores - torch.tensor(found.log_probs)).abs()  # eight bits of mantissa
+        assert difference.mean() < 0.06 and difference.max() < 0.3
+
+
+@pytest.mark.parametrize("family", ["dynamic", "phi3_longrope"])
+def test_not_exact_means_no_other_angles(family: str) -> None:
+    """Texts on both sides of the original length, together."""
+    own, prompts = pair(family)[1], [text[:size].tolist() for text, size in zip(texts(), (5, 20, 30), strict=False)]
+    params = SamplingParams(max_new_tokens=16, temperature=0.0)
+    exact, rough = (Generator(byte(), exact=exact).generate(own, prompts, params) for exact in (True, False))
+    assert [sample.response_ids for sample in exact] == [sample.response_ids for sample in rough]
+
+
 def test_fresh_norms_do_nothing() -> None:
     for name, weight in ours("gemma3").named_parameters():
         if "norm" in name:
@@ -158,6 +183,7 @@ def test_fresh_norms_do_nothing() -> None:
         ({"window_layers": [0]}, "set window"),
         ({"rope_local_base": 1e4}, "set window"),
         ({"window": 4, "window_layers": [1, 9]}, r"window_layers \[1, 9\]: the layers are 0 to 3"),
+        ({"rope_fraction": 1.5}, "rope_fraction 1.5 is no part of a head"),
         ({"rope_fraction": 0.33}, "must be even, not 21"),
         ({"rope_scaling": "longrope"}, "rope_short_factors: 0 numbers, a head has 32 pairs"),
         ({"attention": "documents", "attention_softcap": 3.0}, "documents has no attention_softcap"),

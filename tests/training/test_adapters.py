@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ostinato.core.errors import OstinatoError, RefusedError, UserError
+from ostinato.core.registry import MODELS
 from ostinato.models.lora import LoRALinear, merged_state
 from ostinato.training.adapters import AdapterOrigin
 from ostinato.training.build import Built, build, open_strategy
@@ -156,6 +157,15 @@ def test_gradients_do_not_depend_on_ranks(tmp_path: Path) -> None:
     assert found.keys() == wanted.keys() and any(".lora_B" in name for name in found)
     for name, gradient in wanted.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6 * float(gradient.abs().max()))
+
+
+def test_a_narrow_base_with_a_head_of_its_own_wants_mixed_precision(tmp_path: Path) -> None:
+    options = (*LORA, "model.adapter.base_dtype=bfloat16", "training.total_steps=2")
+    with pytest.raises(UserError, match="training.mixed_precision: bf16"):
+        made(tmp_path, "reward_model", *options)
+    trainer = run(tmp_path, "judge", "reward_model", *options, "training.mixed_precision=bf16")
+    judge, _ = load_run_model(tmp_path / "experiments" / "judge")
+    assert torch.equal(judge.score.weight, trainer.model.score.weight)  # type: ignore[union-attr]
 
 
 def test_what_is_no_adapter_is_refused(tmp_path: Path) -> None:
@@ -331,6 +341,93 @@ def test_a_folder_of_peft_is_a_start_and_an_adapter(tmp_path: Path) -> None:
     torch.testing.assert_close(again(input_ids=tokens()).logits, logits(going_on.model), rtol=0, atol=1e-5)
     named_base = json.loads((found / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert Path(named_base) == base.resolve()
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_tokens_can_be_added_to_a_run_of_an_adapter(tmp_path: Path, caplog: Any, saved: bool) -> None:
+    options = (*LORA, *(["model.adapter.modules_to_save=[embed_tokens]"] if saved else []), "training.total_steps=2")
+    first = run(tmp_path, "taught", "sft", *options)
+    more = ("model.name=null", "model.init_from=run:taught", "tokenizer.added_tokens=['<|more|>']")
+    trainer = run(tmp_path, "more", "sft", *options, *more)
+    rows = first.model.output_weight.shape[0]
+    assert trainer.model.output_weight.shape[0] == rows + 1
+    assert ("rows of new tokens are frozen" in caplog.text) is not saved
+    fresh = made(tmp_path, "sft", *options, *more).trainer.model
+    torch.testing.assert_close(logits(fresh)[..., :rows], logits(first.model), rtol=0, atol=1e-5)
+    model, tokenizer = load_run_model(tmp_path / "experiments" / "more")
+    assert tokenizer.vocab_size == rows + 1
+    torch.testing.assert_close(logits(model), logits(trainer.model), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["Qwen3", "Phi3", "GPT2", "GPTNeoX"])
+def test_bases_from_folders_of_transformers(tmp_path: Path, family: str) -> None:
+    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    if family in ("Qwen3", "Phi3"):
+        shape["num_key_value_heads"] = 2
+    if family == "GPTNeoX" and "hf" not in MODELS.names():
+        pytest.skip("no model of transformers' own")
+    if family == "GPT2":
+        shape = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
+    ends = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "max_position_embeddings": 128}
+    config = getattr(transformers, f"{family}Config")(vocab_size=259, **shape, **(ends if family != "GPT2" else {}))
+    torch.manual_seed(0)
+    base = transformers.AutoModelForCausalLM.from_config(config).eval()
+    base.save_pretrained(tmp_path / "base")
+    named = ("model.name=null", f"model.init_from={tmp_path / 'base'}", "training.total_steps=2")
+    trainer = run(tmp_path, "taught", "sft", *LORA, *named)
+    assert not torch.allclose(logits(trainer.model), base(input_ids=tokens()).logits, atol=1e-4)
+    model, _ = load_run_model(tmp_path / "experiments" / "taught")
+    torch.testing.assert_close(logits(model), logits(trainer.model), rtol=0, atol=1e-5)
+    if family in ("Qwen3", "GPTNeoX"):  # whose projections are ours
+        again = peft.PeftModel.from_pretrained(base, newest(tmp_path, "taught") / "model").eval()
+        torch.testing.assert_close(again(input_ids=tokens()).logits, logits(trainer.model), rtol=0, atol=1e-5)
+
+
+def test_an_adapter_that_a_run_started_from_must_not_change(tmp_path: Path) -> None:
+    run(tmp_path, "taught", "sft", *LORA, "training.total_steps=1")
+    folder = tmp_path / "given"
+    shutil.copytree(newest(tmp_path, "taught") / "model", folder)
+    for name, options in (
+        ("by_path", ("model.adapter.name=lora", f"model.adapter.path={folder}")),
+        ("by_init", (*LORA, "model.name=null", f"model.init_from={folder}")),
+    ):
+        run(tmp_path, name, "dpo", *options, "training.total_steps=2")
+        again = with_saver(made(tmp_path, "dpo", *options), tmp_path / "experiments" / name)
+        assert again.load_checkpoint() == 2
+        tensors = load_file(folder / "adapter_model.safetensors")
+        next(iter(tensors.values()))[0, 0] += 0.01
+        save_file(tensors, folder / "adapter_model.safetensors")
+        changed = with_saver(made(tmp_path, "dpo", *options), tmp_path / "experiments" / name)
+        with pytest.raises(RefusedError, match="the adapter that the run started from is another one"):
+            changed.load_checkpoint()
+
+
+def test_a_folder_of_peft_has_the_tokenizer_of_its_base(tmp_path: Path) -> None:
+    named = ("tokenizer.added_tokens=['<|more|>']", "training.total_steps=1")
+    run(tmp_path, "base", "sft", *named)
+    run(tmp_path, "taught", "sft", *LORA, "model.name=null", "model.init_from=run:base", "training.total_steps=1")
+    folder = tmp_path / "alone"
+    folder.mkdir()
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(newest(tmp_path, "taught") / "model" / file, folder)
+    trainer = made(tmp_path, "sft", "model.name=null", f"model.init_from={folder}").trainer
+    assert trainer.tokenizer.encode("<|more|>") == [trainer.tokenizer.vocab_size - 1]
+    torch.testing.assert_close(logits(trainer.model), logits(find_weights(str(folder), tmp_path).build("cpu")))
+
+
+def test_precomputed_references_are_of_base_and_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OSTINATO_CACHE", str(tmp_path / "cache"))
+    options = ("dpo.precompute_reference=true", "training.total_steps=1")
+    losses: list[float] = []
+    trainer = made(tmp_path, "dpo", *LORA, *options).trainer
+    trainer.add_hook(lambda _, output: losses.append(output.loss))
+    trainer.train()
+    assert losses == [pytest.approx(math.log(2), abs=1e-7)]
+    made(tmp_path, "dpo", *LORA, *options)
+    folders = list((tmp_path / "cache" / "references").iterdir())
+    made(tmp_path, "dpo", *LORA, *options, "model.init_std=0.3")
+    assert len(list((tmp_path / "cache" / "references").iterdir())) == 2 * len(folders)
 
 
 @pytest.mark.parametrize("harm", ["cut", "missing", "no base"])

@@ -59,24 +59,55 @@ def test_large_models_are_cut_into_numbered_files() -> None:
     assert [sorted(part) for part in shards(tensors, limit_bytes=80)] == [["a", "b"], ["c"]]
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_any_flipped_byte_is_detected_put_aside_and_the_previous_one_used(tmp_path: Path, seed: int) -> None:
-    checkpoints, events = folder_of(tmp_path, background=False)
-    for step in (1, 2):
-        checkpoints.save(snapshot(step), wait=True)
-    draw = random.Random(seed)
-    newest = tmp_path / "checkpoints" / "step_00000002"
-    files = sorted(path for path in newest.rglob("*") if path.is_file() and path.stat().st_size)
-    victim = files[seed % len(files)]
+def flip(draw: random.Random, victim: Path, other: Path) -> None:
     data = bytearray(victim.read_bytes())
     data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
     victim.write_bytes(data)
-    found = checkpoints.newest("r1")
-    assert found is not None and found[0].name == "step_00000001"
-    assert (tmp_path / "checkpoints" / "step_00000002.damaged-1").is_dir()
-    name, step, fields = events[-1]
-    assert (name, step) == ("checkpoint_damaged", 2)
-    assert victim.name in str(fields["problem"])
+
+
+def cut(draw: random.Random, victim: Path, other: Path) -> None:
+    victim.write_bytes(victim.read_bytes()[: draw.randrange(victim.stat().st_size)])
+
+
+def lengthen(draw: random.Random, victim: Path, other: Path) -> None:
+    victim.write_bytes(victim.read_bytes() + draw.randbytes(draw.randrange(1, 50)))
+
+
+def blank(draw: random.Random, victim: Path, other: Path) -> None:
+    """What a full disk or a lost block leaves: the right size, and zeros."""
+    victim.write_bytes(bytes(victim.stat().st_size))
+
+
+def remove(draw: random.Random, victim: Path, other: Path) -> None:
+    victim.unlink()
+
+
+def stale(draw: random.Random, victim: Path, other: Path) -> None:
+    """The same file of the checkpoint before."""
+    victim.write_bytes(other.read_bytes())
+
+
+HARMS = (flip, cut, lengthen, blank, remove, stale)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ten_corruptions_in_a_row_are_detected_put_aside_and_the_previous_one_used(tmp_path: Path, seed: int) -> None:
+    """200 in all: each kind of harm on each kind of file, the manifest too."""
+    draw = random.Random(seed)
+    for number in range(10):
+        checkpoints, events = folder_of(tmp_path / str(number), background=False)
+        for step in (1, 2):
+            checkpoints.save(snapshot(step, value=1.0 + step), wait=True)
+        before, newest = step_folders(tmp_path / str(number) / "checkpoints")[::-1]
+        files = sorted(path for path in newest.rglob("*") if path.is_file() and path.name != "config.json")
+        victim = files[draw.randrange(len(files))]
+        HARMS[(seed * 10 + number) % len(HARMS)](draw, victim, before / victim.relative_to(newest))
+        found = checkpoints.newest("r1")
+        assert found is not None and found[0].name == "step_00000001"
+        assert newest.with_name("step_00000002.damaged-1").is_dir()
+        name, step, fields = events[-1]
+        assert (name, step) == ("checkpoint_damaged", 2)
+        assert victim.name in str(fields["problem"])
 
 
 def test_missing_cut_and_swapped_files_are_damage(tmp_path: Path) -> None:

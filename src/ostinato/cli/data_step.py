@@ -42,6 +42,7 @@ def step_as_seen(data: Data, step: int, limit: int) -> dict[str, Any]:
         "tokens": sum(lengths),
         "width": None if columns is None else columns.shape[1],
         "fill": None if columns is None else sum(lengths) / columns.numel(),
+        "kinds": {name: part.receipt.kind for name, part in data.train.items() if part.receipt.kind},
         "rows": rows,
     }
 
@@ -53,6 +54,7 @@ def step_as_text(seen: dict[str, Any]) -> Iterator[str]:
     width = "" if seen["width"] is None else f" of {seen['width']:,}, {seen['fill']:.1%} full"
     rows = many(len(seen["rows"]), "row")
     yield f"step {seen['step']}: {many(samples, 'sample')} in {rows}{width}; trained on: {counts}"
+    yield from (f"rows of {name} are {kind}" for name, kind in seen["kinds"].items())
     for number, row in enumerate(seen["rows"]):
         if "text" not in row[0]:
             yield f"... and {many(len(seen['rows']) - number, 'more row')} (--rows 0 shows all)"

@@ -56,9 +56,8 @@ def _rows(path: Path) -> list[Asked]:
         try:
             prompt = prompt_of(row)
         except RowError:
-            raise UserError(
-                f"{place}: holds neither `prompt` nor `messages`, but {', '.join(row) or 'nothing'}."
-            ) from None
+            there = ", ".join(row) or "nothing"
+            raise UserError(f"{place}: holds no `prompt`, `messages` or `question` to answer, but {there}.") from None
         if taken := [key for key in OURS if key in row]:
             raise UserError(f"{place}: the key {taken[0]!r} is one that is written with each response. Rename it.")
         found.append(Asked(prompt, row, place))

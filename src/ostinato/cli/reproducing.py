@@ -14,6 +14,7 @@ from ostinato.cli.reproduction_report import judged
 from ostinato.cli.rerun import Rerun
 from ostinato.core.errors import OstinatoError, RefusedError, UserError
 from ostinato.core.manifest import write_json
+from ostinato.data.fetched import pins
 from ostinato.experiment import differences as found
 from ostinato.experiment.drift import environment_drift, install_line, rerun_variables
 from ostinato.experiment.reading import read_or_empty, read_rows
@@ -80,7 +81,7 @@ class Reproduction:
         if self.request.begin:
             begin_at_checkpoint(self.run, self.request.begin, self.folder, sys.argv)
             frozen = ["--resume"]
-        changes = [*self._pinned_origin(), *self.request.overrides]
+        changes = [*self._pinned_origin(), *self._pinned_data(), *self.request.overrides]
         options = [*frozen, *place, *(word for change in changes for word in ("-o", change))]
         if self.world.get("strategy", "single") == "single":
             return ["train", *options]
@@ -94,6 +95,10 @@ class Reproduction:
             return []
         check_parent(self.run.parent, named, parent)
         return [f"model.init_from={named}@{parent['step']}"] if named.startswith("run:") and "@" not in named else []
+
+    def _pinned_data(self) -> list[str]:
+        """A branch of a hub may have moved on: the commits that were fetched then are asked for."""
+        return [] if self.request.begin else pins((self.metadata.get("data") or {}).get("origins") or {})
 
     def workplace(self, scratch: Path) -> Workplace:
         """The restored code, or what is here."""

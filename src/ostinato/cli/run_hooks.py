@@ -71,14 +71,20 @@ def facts_at_birth(built: Built) -> dict[str, Any]:
     data, origin = built.trainer.parts.data, built.origin
     sources = [
         {"name": name, "rows": s.receipt.rows, "used": s.receipt.used, "fingerprint": s.fingerprint}
+        | {"kind": s.receipt.kind}
         for name, s in data.train.items()
     ]
     return {
         "numerics": built.tier,
-        "data": {"plan": data.fingerprint, "identity": data.identity, "sources": sources},
-        "tokenizer": data.tokenizer and {"fingerprint": data.tokenizer.fingerprint},
+        "data": {"plan": data.fingerprint, "identity": data.identity, "sources": sources, "origins": data.origins},
+        "tokenizer": data.tokenizer and {"fingerprint": data.tokenizer.fingerprint, "origin": data.tokenizer.origin},
         "lineage": {"init_from": origin.lineage if origin else None, "reproduces": None, "sweep": None},
     }
+
+
+def fetched_before(resume: Path | None) -> Any:
+    """What a run that is resumed recorded of the data that it fetched."""
+    return read_or_empty(resume / "metadata.json").get("data", {}).get("origins") if resume else None
 
 
 def began_from(resume: Path | None) -> Any:

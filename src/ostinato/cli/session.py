@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ostinato.cli.progress import Progress
-from ostinato.cli.run_hooks import add_hooks, began_from, facts_at_birth, make_saver
+from ostinato.cli.run_hooks import add_hooks, began_from, facts_at_birth, fetched_before, make_saver
 from ostinato.cli.run_report import report_of
 from ostinato.cli.watchdog import Watchdog
 from ostinato.cli.words import closing_text, eval_text, example_prompt, opening_text, stopped_text
@@ -47,7 +47,8 @@ class Session:
 
     def run(self, resume: Path | None, threads: int | None = None) -> Path:
         """Train to the end and return the run folder. Raises Stopped (exit 75) when asked to stop."""
-        self.built = build(self.config, self.strategy, self.event, self.stop, threads, began_from(resume))
+        before = {"began_from": began_from(resume), "fetched": fetched_before(resume)}
+        self.built = build(self.config, self.strategy, self.event, self.stop, threads, **before)
         self.trainer = self.built.trainer
         folder = self.open_run(resume)
         try:

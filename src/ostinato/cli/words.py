@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ostinato.cli.curves import curve
+from ostinato.cli.start_text import describe
 from ostinato.core.stopping import StopRequested
 from ostinato.experiment.run_view import RunView
-from ostinato.training.build import Built, describe
+from ostinato.training.build import Built
 
 LAST_NUMBERS = (
     "loss",
@@ -35,7 +36,8 @@ def opening_text(built: Built, folder: Path, resumed_from: int | None) -> str:
         how = "resumed: no checkpoint was ever written, so it starts at step 1"
     else:
         how = f"resumed after step {resumed_from}"
-    return "\n".join([f"run        {folder} ({how})", *describe(built.trainer, built.tier), "data", indent(receipts)])
+    facts = [*describe(built.trainer, built.tier), *([built.vocabulary] if built.vocabulary else [])]
+    return "\n".join([f"run        {folder} ({how})", *facts, "data", indent(receipts)])
 
 
 def indent(text: str, by: str = "  ") -> str:

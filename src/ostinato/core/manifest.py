@@ -9,6 +9,8 @@ from typing import Any
 
 import xxhash
 
+from ostinato.core.errors import UserError
+
 CHECKPOINT_FORMAT = "ostinato-checkpoint"
 CHECKPOINT_VERSION = 1
 
@@ -52,6 +54,17 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; {} where there is no such file. Raises UserError for anything else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: no JSON object.")
+    return found
 
 
 def json_text(value: Any) -> bytes:

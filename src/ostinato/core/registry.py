@@ -1,4 +1,4 @@
-"""The ten registries: components by name, imported when they are first asked for."""
+"""The eleven registries: components by name, imported when they are first asked for."""
 
 from __future__ import annotations
 
@@ -161,6 +161,7 @@ ALGORITHMS = Registry(
     "ALGORITHMS", "algorithms", base="ostinato.training.trainer:BaseTrainer", reserved=fields_of(Sections)
 )
 MODELS = Registry("MODELS", "models", common=("init_from", "adapter"))
+FAMILIES = Registry("FAMILIES", "models/families", methods=("options", "config", "pieces"))
 DATASETS = Registry("DATASETS", "data", methods=("__len__", "__getitem__"), common=("sources", "weight"))
 LOSSES = Registry("LOSSES", "losses")
 OPTIMIZERS = Registry("OPTIMIZERS", "training/optimizers.py")

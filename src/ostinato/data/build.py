@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ostinato.core.errors import UserError
 from ostinato.core.manifest import hash_of
 from ostinato.core.registry import DATASETS
+from ostinato.data.fetched import as_fetched
 from ostinato.data.fingerprint import cache_folder
 from ostinato.data.formats import DataOptions, SampleFormat, Samples
 from ostinato.data.joined import Joined
 from ostinato.data.plan import Plan
 from ostinato.data.receipt import Receipt
-from ostinato.data.source import Source
+from ostinato.data.source import Source, origin_of
+from ostinato.data.streamed import StreamedSamples
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.data.trained_tokenizers import open_tokenizer
 
@@ -34,6 +36,8 @@ class Data:
     validation: Samples | None
     plan: Plan
     identity: dict[str, Any]
+    origins: dict[str, str] = field(default_factory=dict)
+    """By the keys of datasets that fetch: what exactly was fetched."""
 
     @property
     def fingerprint(self) -> str:
@@ -51,14 +55,29 @@ class Data:
         return replace(self, plan=plan, identity={**self.identity, "skips": [list(skip) for skip in plan.skips]})
 
 
-def open_data(config: Any, format_class: type[SampleFormat], *, tokenizer: Tokenizer | None = None) -> Data:
+def open_data(
+    config: Any,
+    format_class: type[SampleFormat],
+    *,
+    tokenizer: Tokenizer | None = None,
+    fetched: Mapping[str, str] | None = None,
+) -> Data:
     """Read, tokenise (once: cached), filter and count everything a config's `data` section names.
 
-    `tokenizer` replaces the config's, for models that bring their own. Raises UserError where data cannot be used.
+    `tokenizer` replaces the config's, for models that bring their own. `fetched`: the `origins` that a resumed run
+    recorded, so that it meets the same data. Raises UserError where data cannot be used.
     """
     data, seed, cache = config.data, config.experiment.seed, cache_folder()
     nodes = training_nodes(config)
-    sources: dict[str, Source] = {label: DATASETS.build(node, seed) for label, node in nodes.items()}
+    origins: dict[str, str] = {}
+
+    def open_source(node: Any) -> Source:
+        source: Source = DATASETS.build(as_fetched(node, (fetched or {}).get(node.key)), seed)
+        if origin := origin_of(source):
+            origins[node.key] = origin
+        return source
+
+    sources = {label: open_source(node) for label, node in nodes.items()}
     if tokenizer is None and format_class.tokenized:
         tokenizer = open_tokenizer(_tokenizer_node(config), sources, cache)
     options = DataOptions(
@@ -73,7 +92,10 @@ def open_data(config: Any, format_class: type[SampleFormat], *, tokenizer: Token
     )
     form = format_class(options)
     train = {label: form.prepare(source, label) for label, source in sources.items()}
-    train, validation = _hold_out(data, train, form, seed)
+    if data.validation is not None:
+        validation: Samples | None = form.prepare(open_source(data.validation), "validation")
+    else:
+        train, validation = _hold_out(data, train)
     plan = Plan(
         {label: len(samples) for label, samples in train.items()},
         weights={label: getattr(node, "weight", 1.0) for label, node in nodes.items()},
@@ -82,6 +104,7 @@ def open_data(config: Any, format_class: type[SampleFormat], *, tokenizer: Token
         shuffle=data.shuffle,
         mixture_block=data.mixture_block,
         stages=data.stages,
+        blocks={label: samples.blocks for label, samples in train.items() if isinstance(samples, StreamedSamples)},
     )
     contents = {label: samples.fingerprint for label, samples in train.items()}
     identity = plan.identity(
@@ -91,7 +114,7 @@ def open_data(config: Any, format_class: type[SampleFormat], *, tokenizer: Token
         tokenizer=tokenizer and tokenizer.fingerprint,
         validation=None if validation is None else validation.fingerprint,
     )
-    return Data(tokenizer, form, train, validation, plan, identity)
+    return Data(tokenizer, form, train, validation, plan, identity, origins)
 
 
 def training_nodes(config: Any) -> Mapping[str, Any]:
@@ -102,12 +125,8 @@ def training_nodes(config: Any) -> Mapping[str, Any]:
     return node.sources or {ONLY: node}
 
 
-def _hold_out(
-    data: Any, train: dict[str, Samples], form: SampleFormat, seed: int
-) -> tuple[dict[str, Samples], Samples | None]:
-    """What is trained on, and what is held out: a dataset of its own, or the end of each source."""
-    if data.validation is not None:
-        return train, form.prepare(DATASETS.build(data.validation, seed), "validation")
+def _hold_out(data: Any, train: dict[str, Samples]) -> tuple[dict[str, Samples], Samples | None]:
+    """What is trained on, and the end of each source that is held out."""
     if not data.validation_fraction:
         return train, None
     halves = {label: samples.split(data.validation_fraction) for label, samples in train.items()}

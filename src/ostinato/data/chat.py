@@ -7,15 +7,17 @@ rendering growing prefixes of the messages (post_training.md 3).
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from jinja2 import TemplateError
+from jinja2.sandbox import SecurityError
 
 from ostinato.core.errors import UserError
+from ostinato.data.lost_messages import shortened
+from ostinato.data.reasoning import with_reasoning
 from ostinato.data.rows import Message, RowError
 from ostinato.data.template_sandbox import CLOSE, OPEN, TemplateEnvironment
 
@@ -67,17 +69,26 @@ class ChatTemplate:
     def render(
         self, messages: Sequence[Message], tools: list[Any] | None = None, *, add_generation_prompt: bool = False
     ) -> Rendering:
-        """The text of `messages`; with a generation prompt, what a model is given to answer."""
+        """The text of `messages`; with a generation prompt, what a model is given to answer.
+
+        Raises RowError where it fails, UserError where it reaches for what it may not.
+        """
         self._environment.begin()
-        values = {"documents": None, **self._values, "messages": messages, "tools": tools}
+        values = {"documents": None, **self._values, "tools": tools}
+        values["messages"] = [with_reasoning(message) for message in messages]
         try:
             template = self._tools if tools else self._plain
             marked = template.render(**values, add_generation_prompt=add_generation_prompt)
+        except (SecurityError, RecursionError, MemoryError) as error:  # of no use for any other row either
+            said = str(error).rstrip(".") or type(error).__name__
+            raise UserError(
+                f"the chat template is refused: {said}. Give another as tokenizer.chat_template."
+            ) from error
         except Exception as error:  # a template is data: whatever goes wrong in it is said as a mistake of the template
             remedy = "Mend it, or the row."
             if f"'{TODAY}' is undefined" in str(error):
                 remedy = f"It asks which day it is: fix one, tokenizer.template_options: {{{TODAY}: 2024-07-26}}."
-            raise RowError(f"the chat template fails: {str(error) or type(error).__name__}. {remedy}") from error
+            raise RowError(f"the chat template fails: {_said(error)}. {remedy}") from error
         return _without_marks(marked)
 
     def turn_end(self, special: Collection[str]) -> str | None:
@@ -91,9 +102,14 @@ class ChatTemplate:
         return max((token for token in special if behind.startswith(token)), key=len, default=None)
 
     def spans(
-        self, messages: Sequence[Message], wanted: Sequence[int], tools: list[Any] | None = None
+        self,
+        messages: Sequence[Message],
+        wanted: Sequence[int],
+        tools: list[Any] | None = None,
+        ends: Collection[str] = (),
     ) -> tuple[str, list[Span]]:
-        """The conversation's text and where in it the wanted messages speak, white space behind them left out.
+        """The conversation's text and where in it the wanted messages speak, white space behind them left out; without
+        blocks up to the first of the tokens `ends` behind what they say, where there is one.
 
         Raises RowError where the template does not let it be known.
         """
@@ -101,44 +117,33 @@ class ChatTemplate:
         if self._tool_blocks if tools else self._plain_blocks:
             spans = _of_messages(whole.blocks, messages, wanted)
         else:
-            spans = [self._grown(whole.text, messages, number, tools) for number in wanted]
+            spans = [self._grown(whole.text, messages, number, tools, ends) for number in wanted]
         return whole.text, [(start, start + len(whole.text[start:end].rstrip())) for start, end in spans]
 
-    def _grown(self, whole: str, messages: Sequence[Message], number: int, tools: list[Any] | None) -> Span:
+    def _grown(
+        self, whole: str, messages: Sequence[Message], number: int, tools: list[Any] | None, ends: Collection[str]
+    ) -> Span:
         """From behind the generation prompt of the messages before it to the end of its own turn."""
         before = self.render(messages[:number], tools, add_generation_prompt=True).text
         after = self.render(messages[: number + 1], tools).text
+        if after.startswith(before):
+            after = before + _up_to_stop(after[len(before) :], messages[number]["content"].strip(), ends)
         for prefix, count in ((before, f"first {number} with a generation prompt"), (after, f"first {number + 1}")):
             if not whole.startswith(prefix):
                 raise RowError(
                     f"the chat template renders the {count} of {len(messages)} messages otherwise than the whole "
                     f"conversation begins: {_first_difference(prefix, whole)}. So it cannot be known which tokens are "
-                    "the answer's: mark them in the template by {% generation %} ... {% endgeneration %}."
+                    "the answer's: mark them in the template by {% generation %} ... {% endgeneration %}, take a "
+                    "shipped one (tokenizer.chat_template), or take data.train_on: last_assistant."
                 )
         return len(before), max(len(before), len(after))
 
 
-def check_nothing_lost(messages: Sequence[Message], text: str) -> bool:
-    """Raise RowError if what a message says is not in the rendering; whether only reasoning was left out."""
-    contents = [message["content"].strip() for message in messages]
-    reasoning_left_out = False
-    for content, times in Counter(contents).items():
-        if text.count(content) >= times:
-            continue
-        answer = content.rpartition("</think>")[2].strip()
-        if answer == content or answer not in text:
-            number = contents.index(content)
-            raise RowError(
-                f"the chat template loses message {number + 1} of {len(messages)} ({messages[number]['role']}): "
-                f"{_short(content)} is not in the rendering. Use another template, or leave such messages out."
-            )
-        reasoning_left_out = True
-    for message in messages:
-        for call in message.get("tool_calls") or ():
-            if (name := call.get("function", call).get("name", "")) not in text:
-                raise RowError(f"the chat template loses the call of tool {name!r}. Use a template that knows tools.")
-        reasoning_left_out |= (message.get("reasoning_content") or "").strip() not in text
-    return reasoning_left_out
+def _up_to_stop(said: str, content: str, ends: Collection[str]) -> str:
+    """What a turn says up to its stop token; some templates close the whole text behind it."""
+    behind = said.find(content) + len(content) if content in said else 0
+    stops = [(at, at + len(end)) for end in ends if (at := said.find(end, behind)) >= 0]
+    return said[: min(stops)[1]] if stops else said
 
 
 def _of_messages(blocks: list[Span], messages: Sequence[Message], wanted: Sequence[int]) -> list[Span]:
@@ -171,11 +176,11 @@ def _without_marks(marked: str) -> Rendering:
 def _first_difference(prefix: str, whole: str) -> str:
     at = next((i for i, (a, b) in enumerate(zip(prefix, whole, strict=False)) if a != b), min(len(prefix), len(whole)))
     start = max(0, at - 20)
-    return f"at character {at} there is {_short(prefix[start:])} instead of {_short(whole[start:])}"
+    return f"at character {at} there is {shortened(prefix[start:])} instead of {shortened(whole[start:])}"
 
 
-def _short(text: str, limit: int = 60) -> str:
-    return repr(text if len(text) <= limit else text[:limit] + "...")
+def _said(error: BaseException) -> str:
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _has_blocks(source: str) -> bool:

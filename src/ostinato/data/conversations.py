@@ -17,6 +17,8 @@ from ostinato.data.row_preparation import prepare_rows
 from ostinato.data.row_samples import RowSamples
 from ostinato.data.rows import Message
 from ostinato.data.source import Source
+from ostinato.data.stream import Stream
+from ostinato.data.streamed import StreamedRows
 from ostinato.data.token_rows import empty_row, fitting_width, lay_out
 
 
@@ -28,8 +30,10 @@ class Conversations(SampleFormat):
         tokenizer = options.tokenizer
         self._pad = next((index for index in (tokenizer.pad_id, tokenizer.eos_id) if index is not None), 0)
 
-    def prepare(self, source: Source, label: str) -> RowSamples:
-        """Encode once; the receipt tells what was cut and dropped."""
+    def prepare(self, source: Source, label: str) -> RowSamples | StreamedRows:
+        """Encode once, a stream as it is read; the receipt tells what was cut and dropped."""
+        if isinstance(source, Stream):
+            return StreamedRows(label, source, self.options, self.describe)
         shards = prepare_rows(source, self.options)
         return RowSamples(label, shards, source, self.describe, range(shards.documents))
 
@@ -48,10 +52,13 @@ class Conversations(SampleFormat):
 
     def describe(self, item: TrainedTokens) -> str:
         """The text, special tokens too, with ⟦...⟧ around what is trained on."""
-        pieces = []
+        pieces, before, decode = [], "", self.options.tokenizer.decode
         for trained, run in groupby(range(len(item.ids)), key=lambda at: bool(item.trained[at])):
-            text = self.options.tokenizer.decode(item.ids[list(run)].tolist())
+            places = list(run)
+            whole = decode(item.ids[: places[-1] + 1].tolist())  # by itself a run may lose the space in front of it
+            text = whole[len(before) :] if whole.startswith(before) else decode(item.ids[places].tolist())
             pieces.append(f"⟦{text}⟧" if trained else text)
+            before = whole
         return "".join(pieces)
 
     def encode_prompt(self, prompt: str | Sequence[Message]) -> list[int]:

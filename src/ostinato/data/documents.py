@@ -10,7 +10,7 @@ import numpy as np
 
 from ostinato.core.errors import UserError
 from ostinato.data.receipt import Receipt
-from ostinato.data.source import Source
+from ostinato.data.source import Source, origin_of
 from ostinato.data.token_writer import TokenWriter, prepared
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.data.tokens import TokenShards
@@ -22,6 +22,16 @@ BATCH = 1 << 21
 
 def prepare_documents(source: Source, tokenizer: Tokenizer, cache: Path, label: str) -> tuple[TokenShards, Receipt]:
     """Every row's text as one document, and what became of the rows (`tokens` counted, labels not)."""
+    shards = encode_documents(source, tokenizer, cache, label)
+    told = {"label": label, "tokens": shards.total, "kind": "text", "origin": origin_of(source)}
+    receipt = Receipt(**{**shards.notes, **told})
+    if shards.total < 2:
+        raise UserError(f"{label}: its {receipt.rows} rows hold no text to train on. Check the path and the pattern.")
+    return shards, receipt
+
+
+def encode_documents(source: Source, tokenizer: Tokenizer, cache: Path, label: str) -> TokenShards:
+    """The documents of a source, from the cache where they are; `notes` is a receipt of its rows."""
     identity = {"format": "documents", "source": source.fingerprint, "tokenizer": tokenizer.fingerprint}
 
     def fill(writer: TokenWriter) -> dict[str, object]:
@@ -31,11 +41,7 @@ def prepare_documents(source: Source, tokenizer: Tokenizer, cache: Path, label: 
             writer.add(np.concatenate([ids, end]))
         return receipt.to_dict()
 
-    shards = prepared(cache, identity, tokenizer.vocab_size, fill)
-    receipt = Receipt(**{**shards.notes, "label": label, "tokens": shards.total})
-    if shards.total < 2:
-        raise UserError(f"{label}: its {receipt.rows} rows hold no text to train on. Check the path and the pattern.")
-    return shards, receipt
+    return prepared(cache, identity, tokenizer.vocab_size, fill)
 
 
 def pieces(text: str, size: int) -> list[str]:

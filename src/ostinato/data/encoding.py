@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,12 +11,14 @@ from typing import Literal
 import numpy as np
 
 from ostinato.core.errors import UserError
-from ostinato.data.chat import Span, check_nothing_lost
+from ostinato.data.chat import Span
+from ostinato.data.lost_messages import check_nothing_lost
 from ostinato.data.rows import Conversation, Message, PromptResponse, RowError, read_row
 from ostinato.data.source import Row
 from ostinato.data.token_edges import TokenEdges
 from ostinato.data.tokenizer import Tokenizer
 
+log = logging.getLogger(__name__)
 TrainOn = Literal["assistant", "last_assistant", "all"]
 SPELLS_SPECIAL = "a message spells a special token, which is read as that token"
 REASONING_LEFT_OUT = "reasoning left out by the chat template"
@@ -62,6 +65,8 @@ class RowEncoder:
         self._edges = TokenEdges(tokenizer)
         names = (tokenizer.token(int(index)) for index in np.flatnonzero(tokenizer.token_bytes() == 0))
         self._special = re.compile("|".join(re.escape(name) for name in names if name) or "(?!)")
+        if not tokenizer.eos_ids:
+            log.warning("no token ends an answer: the tokenizer has none (tokenizer.added_tokens: ['<|endoftext|>']).")
         # One token that both begins and ends documents (GPT-2) is not put in front.
         self._bos = None if tokenizer.bos_id in tokenizer.eos_ids else tokenizer.bos_id
 
@@ -123,7 +128,8 @@ class RowEncoder:
             speaking = [number for number, message in enumerate(chat.messages) if message["role"] == "assistant"]
             chosen = speaking[-1:] if self._train_on == "last_assistant" else speaking
             wanted = [number for number in chosen if number not in chat.context]
-            text, spans = self._template.spans(chat.messages, wanted, chat.tools)
+            ends = [token for index in self._tokenizer.eos_ids if (token := self._tokenizer.token(index))]
+            text, spans = self._template.spans(chat.messages, wanted, chat.tools, ends)
         remarks = [REASONING_LEFT_OUT] if check_nothing_lost(chat.messages, text) else []
         if any(self._special.search(message["content"]) for message in chat.messages):
             remarks.append(SPELLS_SPECIAL)
@@ -143,6 +149,8 @@ class RowEncoder:
                 f"it begins with {self._tokenizer.token(bos)} twice. Leave it out of the row or the template."
             )
         trained[:1] = False
+        if not draft.framed and trained.any() and not np.isin(whole[trained], self._tokenizer.eos_ids).any():
+            self._check_stop(whole[trained])
         return Encoded(whole, trained, draft.remarks)
 
     def _framed(self, ids: np.ndarray, trained: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

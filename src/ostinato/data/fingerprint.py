@@ -22,12 +22,19 @@ SAMPLED_ABOVE = 1 << 30
 REMEMBERED_FROM = 1 << 24
 """Smaller files are hashed faster than their entry is looked up."""
 BLOCKS, BLOCK = 64, 1 << 20
+WILD = "*?["
 
 
 def cache_folder() -> Path:
     """Where prepared data is kept: $OSTINATO_CACHE, or ~/.cache/ostinato/data. All in it can be made again."""
     given = os.environ.get("OSTINATO_CACHE")
     return Path(given) if given else Path.home() / ".cache" / "ostinato" / "data"
+
+
+def temporary_beside(target: Path) -> Path:
+    """Where to write what is then renamed to `target`, a name of this process's own."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
 
 
 @contextmanager
@@ -75,12 +82,16 @@ def fingerprint_file(file: Path) -> tuple[str, str]:
 
 
 def find_files(path: Path, pattern: str) -> tuple[list[Path], Path | None]:
-    """The file itself, or a folder's files that match, sorted by relative path, with the folder.
+    """The file itself, or a folder's files that match `pattern`, sorted by relative path, with the folder; a path with
+    *, ? or [ is a folder and a pattern in one.
 
-    Raises UserError for a path that is not there and a folder in which nothing matches.
+    Raises UserError for a path that is not there and where nothing matches.
     """
     if path.is_file():
         return [path], None
+    if not path.exists() and any(sign in str(path) for sign in WILD):
+        plain = next(number for number, part in enumerate(path.parts) if any(sign in part for sign in WILD))
+        path, pattern = Path(*path.parts[:plain]), "/".join(path.parts[plain:])
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder (looked in {Path.cwd()}). Correct the dataset's path.")
     found = [file for file in path.glob(pattern) if file.is_file()]

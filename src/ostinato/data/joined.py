@@ -49,6 +49,8 @@ class Joined:
 
 def _sum(label: str, receipts: Sequence[Receipt]) -> Receipt:
     total = Receipt(label, first=[sample for one in receipts for sample in one.first[:1]])
+    for name in ("kind", "origin"):
+        setattr(total, name, " and ".join(dict.fromkeys(getattr(one, name) for one in receipts if getattr(one, name))))
     for one in receipts:
         total.rows += one.rows
         total.used += one.used

@@ -1,8 +1,9 @@
-"""JSON Lines as rows: one JSON object a line, found by an index of line ends, read when asked for."""
+"""JSON as rows: one object a line (JSON Lines), or one array of objects; found by an index, read when asked for."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,31 +11,28 @@ from typing import Any
 import numpy as np
 
 from ostinato.core.errors import UserError
-from ostinato.core.manifest import hash_of
 from ostinato.core.registry import DATASETS
+from ostinato.data.columns import fingerprint_of, lacking, named, no_column
 from ostinato.data.fingerprint import find_files, fingerprint_files
 from ostinato.data.line_index import LineFile
 from ostinato.data.source import Row
 
 
-@DATASETS.register("jsonl")
-class Jsonl:
-    """A .jsonl or .jsonl.gz file, or a folder's files that match `pattern`, sorted by path. Blank lines are no rows.
+class JsonFiles:
+    """Rows of JSON Lines files and of files of one array, in order; `root` is the folder that their names count from.
 
-    `columns` names what is read, as {name in the row: key in the file}, e.g. {prompt: question, response: answer}; left
-    out: all keys as they are.
+    Raises UserError where they hold none.
     """
 
-    def __init__(
-        self, seed: int, *, path: Path, pattern: str = "**/*.jsonl*", columns: dict[str, str] | None = None
-    ) -> None:
-        self.paths, root = find_files(path, pattern)
-        self.columns = columns
+    def __init__(self, paths: Sequence[Path], root: Path | None, columns: dict[str, str] | None = None) -> None:
+        self.paths, self.columns = paths, columns
         content, self.kind = fingerprint_files(self.paths, root)
-        self.fingerprint = content if columns is None else hash_of([content, columns])
+        self.fingerprint = fingerprint_of(content, columns)
         self._files = [LineFile(file) for file in self.paths]
         if not len(self):
-            raise UserError(f"{path}: holds no rows. Correct the dataset's path or pattern.")
+            raise UserError(f"{root or paths[0]}: holds no rows. Correct the dataset's path or pattern.")
+        if columns is not None:
+            self[0]  # a column that no row has is said once
 
     def __len__(self) -> int:
         return int(self._bounds[-1])
@@ -42,14 +40,9 @@ class Jsonl:
     def __getitem__(self, index: int) -> Row:
         file, number = self._find(index)
         row = self._parse(self._files[file].read(number), index)
-        if self.columns is None:
-            return row
-        if missing := [key for key in self.columns.values() if key not in row]:
-            raise UserError(
-                f"{self.place(index)}: no key {missing[0]!r}; it has {', '.join(row) or 'none'}. "
-                "Correct the dataset's columns, or the line."
-            )
-        return {name: row[key] for name, key in self.columns.items()}
+        if missing := lacking(row, self.columns):
+            raise no_column(self.place(index), missing, row, f"Row {index + 1}")
+        return named(row, self.columns)
 
     def place(self, index: int) -> str:
         """The file and the line, from 1."""
@@ -83,9 +76,29 @@ class Jsonl:
         return row
 
 
+@DATASETS.register("jsonl")
+class Jsonl(JsonFiles):
+    """A .jsonl file, a .json file of one array, either packed (.gz, .zst), or a folder's files that match `pattern`,
+    sorted by path; a path may be a pattern itself. Blank lines are no rows.
+
+    `columns` names what is read, as {name in the row: key in the file}, e.g. {prompt: question, response: answer}; left
+    out: all keys as they are.
+    """
+
+    def __init__(
+        self, seed: int, *, path: Path, pattern: str = "**/*.jsonl*", columns: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(*find_files(path, pattern), columns)
+
+
 def _not_json(line: bytes, error: ValueError) -> str:
     if line.lstrip()[:1] == b"[":
-        return f"a line begins with {_short(line)}: not JSON Lines. Write one object a line, without a list around."
+        return (
+            f"a line begins with {_short(line)}: not JSON Lines. Write one object a line, or name a file of one array "
+            ".json."
+        )
+    if line.strip() == b"{":
+        return "an object over several lines: not JSON Lines. Write one object a line, or one array of objects (.json)."
     column = getattr(error, "colno", 1)
     near = line[max(0, column - 21) : column + 20].decode("utf-8", "replace")
     return f"not JSON at column {column}: {getattr(error, 'msg', error)}, near {near!r}. Correct the line."

@@ -5,7 +5,8 @@ block     k, j = divmod(p, L)                    L = mixture_block
 source    slot j of block k                      each source as often as its share, in an order of the block's own
 turn      n = how many samples of this source came before
 epoch     e, r = divmod(n, N_source)
-index     permute(r, N_source, key(seed, "order", source, e)), or r itself when shuffle is off
+index     permute(r, N_source, key(seed, "order", source, e)), or r itself when shuffle is off; of a source
+          in `blocks`, an order in which neighbours stay near (block_order.py)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from ostinato.core.errors import UserError
 from ostinato.core.manifest import hash_of
 from ostinato.core.seeding import key
+from ostinato.data.block_order import BlockOrder, Blocks
 from ostinato.data.mixture import Stage, staged
 from ostinato.data.permutation import permute
 
@@ -54,15 +56,18 @@ class Plan:
         mixture_block: int = 1024,
         stages: Sequence[Mapping[str, Any]] = (),
         skips: Sequence[tuple[int, int]] = (),
+        blocks: Mapping[str, Blocks] | None = None,
     ) -> None:
         self.lengths, self.weights = dict(lengths), dict(weights or dict.fromkeys(lengths, 1.0))
         self.batch_size, self.seed, self.shuffle, self.block = batch_size, seed, shuffle, mixture_block
+        self.blocks = dict(blocks or {})
         self.changes, self.skips = tuple(stages), tuple((int(step), int(count)) for step, count in skips)
         self.names = sorted(self.lengths)
         self.stages = staged(self.weights, self.changes, self.block, self.position)
         for name in self.names:
             if self.lengths[name] < 1 and any(stage.counts[name] for stage in self.stages):
                 raise UserError(f"source {name} holds no sample. Give it data, or the weight 0.")
+        self._near = {name: BlockOrder(own, seed, name) for name, own in self.blocks.items()}
         self._blocks = max(1, CHUNK // self.block)
         self._chunk = lru_cache(maxsize=8)(self._work_out)
 
@@ -96,6 +101,7 @@ class Plan:
             mixture_block=self.block,
             stages=self.changes,
             skips=skips,
+            blocks=self.blocks,
         )
 
     def effective_weights(self) -> list[dict[str, float]]:
@@ -108,7 +114,11 @@ class Plan:
         A source that is never drawn is not part of it.
         """
         drawn = [name for name in self.names if any(stage.counts[name] for stage in self.stages)]
-        sources = {name: {"length": self.lengths[name], "content": contents[name]} for name in drawn}
+        sources: dict[str, dict[str, Any]] = {
+            name: {"length": self.lengths[name], "content": contents[name]} for name in drawn
+        }
+        for name in set(drawn) & set(self.blocks):
+            sources[name]["shuffled_together"] = self.blocks[name].together
         return {
             "version": VERSION,
             "seed": self.seed,
@@ -158,6 +168,9 @@ class Plan:
         if self.shuffle:
             for epoch in np.unique(epochs):
                 mine = epochs == epoch
+                if name in self._near:
+                    indices[mine] = self._near[name].indices(int(epoch), indices[mine])
+                    continue
                 order = key(self.seed, "order", name, int(epoch))
                 indices[mine] = permute(indices[mine], self.lengths[name], order)
         return epochs, indices

@@ -11,7 +11,7 @@ import numpy as np
 from ostinato.core.errors import UserError
 from ostinato.data.encoding import Encoded, TrainedTokens
 from ostinato.data.formats import DataOptions
-from ostinato.data.row_preparation import EmptyResponse, Parts, Reading
+from ostinato.data.row_reading import EmptyResponse, Parts, Reading
 from ostinato.data.rows import RowError
 from ostinato.data.source import Row
 
@@ -35,7 +35,7 @@ def pair_parts(row: Row) -> Parts:
     if isinstance(margin, bool) or not isinstance(margin, int | float):
         raise RowError(f"margin is {json.dumps(margin, default=str)[:60]}, not a number")
     rows = [{**shared, "response": answer} for answer in answers]
-    return Parts(rows, float(margin), [EQUAL] if answers[0] == answers[1] else [])
+    return Parts(rows, "pairs of chosen and rejected", float(margin), [EQUAL] if answers[0] == answers[1] else [])
 
 
 def labelled_parts(row: Row) -> Parts:
@@ -50,7 +50,8 @@ def labelled_parts(row: Row) -> Parts:
     if label not in (True, False):  # 1 and 0 too
         raise RowError(f"label is {json.dumps(label, default=str)[:60]}, not true or false")
     _check_says_something(row[answer], answer)
-    return Parts([{key: value for key, value in row.items() if key != "label"}], float(label))
+    unlabelled = {key: value for key, value in row.items() if key != "label"}
+    return Parts([unlabelled], "prompt, response and label", float(label))
 
 
 def check_one_prompt(documents: Sequence[Encoded]) -> None:

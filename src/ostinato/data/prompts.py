@@ -12,13 +12,14 @@ import numpy as np
 from ostinato.core.types import Batch
 from ostinato.data.encoding import RowEncoder
 from ostinato.data.formats import SampleFormat
-from ostinato.data.row_preparation import Outcome, UnusableRows
+from ostinato.data.row_preparation import Outcome
 from ostinato.data.row_samples import RowSamples
 from ostinato.data.rows import Message, RowError
 from ostinato.data.source import Row, Source
 from ostinato.data.token_writer import TokenWriter, prepared
+from ostinato.data.unusable_rows import UnusableRows
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class PromptSamples(RowSamples):
 
 
 class Prompts(SampleFormat):
-    """Rows with `prompt` (text or messages), or `messages`, of which an answer at the end is left out."""
+    """Rows with `prompt` (text or messages), `question`, or `messages`, of which an answer at the end is left out."""
 
     rows_at_once = 1  # a prompt is a micro-batch of its own: what is trained in pieces are the responses
 
@@ -85,7 +86,7 @@ class Prompts(SampleFormat):
 
     def describe(self, item: Prompt) -> str:
         """The prompt decoded, special tokens too, and the rest of its row."""
-        rest = {key: value for key, value in item.row.items() if key not in ("prompt", "messages")}
+        rest = {key: value for key, value in item.row.items() if key != prompt_key(item.row)}
         shown = "".join(f"\n{key}: {str(value)[:200]}" for key, value in rest.items())
         return self.options.tokenizer.decode(item.ids) + shown
 
@@ -101,9 +102,11 @@ class Prompts(SampleFormat):
         outcome, mistakes = Outcome(len(source)), []
         for number in range(len(source)):
             try:
-                ids = self.encode_prompt(prompt_of(source[number]))
+                row = source[number]
+                outcome.is_of(prompt_key(row), row)
+                ids = self.encode_prompt(prompt_of(row))
             except RowError as error:
-                mistakes.append(f"{source.place(number)}: {error}")
+                mistakes.append((source.place(number), str(error)))
                 continue
             if len(ids) < self.options.sequence_length:
                 writer.add(np.array(ids), np.zeros(len(ids), dtype=bool))
@@ -111,22 +114,31 @@ class Prompts(SampleFormat):
                 outcome.dropped.setdefault(f"no room in {self.options.sequence_length} tokens", []).append(number)
             else:
                 room = f"the prompt has {len(ids)} tokens, which leaves no room in {self.options.sequence_length}"
-                mistakes.append(f"{source.place(number)}: {room}")
+                mistakes.append((source.place(number), room))
         if mistakes:
             remedy = "Shorten them, raise data.sequence_length, or leave long ones out with data.overlong: drop."
             raise UnusableRows(mistakes, [remedy], len(source))
         return asdict(outcome)
 
 
+def prompt_key(row: Row) -> str:
+    """The key that holds what a row asks. Raises RowError where there is none."""
+    for key in ("prompt", "messages", "question"):
+        if key in row:
+            return key
+    keys = ", ".join(map(str, row)) or "none"
+    raise RowError(f"the keys {keys} hold no prompt; name it with columns, e.g. `columns: {{prompt: task}}`")
+
+
 def prompt_of(row: Row) -> str | list[Message]:
-    """What a row asks. Raises RowError where it has neither prompt nor messages."""
-    if "prompt" in row:
-        return row["prompt"]
-    messages = row.get("messages")
-    if not isinstance(messages, list) or not messages:
-        keys = ", ".join(map(str, row)) or "none"
-        raise RowError(f"the keys {keys} hold no prompt; name it with columns, e.g. `columns: {{prompt: question}}`")
-    end = len(messages)
-    while end and messages[end - 1].get("role") == "assistant":
+    """What a row asks. Raises RowError where it asks nothing."""
+    key = prompt_key(row)
+    asked = row[key]
+    if key != "messages":
+        return asked
+    if not isinstance(asked, list) or not asked:
+        raise RowError("messages is not a list of messages")
+    end = len(asked)
+    while end and asked[end - 1].get("role") == "assistant":
         end -= 1
-    return messages[:end]
+    return asked[:end]

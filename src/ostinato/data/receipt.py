@@ -24,6 +24,10 @@ class Receipt:
     first: list[str] = field(default_factory=list)
     places: dict[str, list[str]] = field(default_factory=dict)
     """Reason (of a drop, a remark, or "truncated") -> the first places it happened."""
+    kind: str = ""
+    """What its rows are, as their keys say: "messages", "text"; empty where nobody asked."""
+    origin: str = ""
+    """Where they were fetched from, as exactly as it can be said: hub:ORG/NAME@COMMIT."""
 
     def drop(self, reason: str, place: str) -> None:
         """Count one row that is not used."""
@@ -47,6 +51,8 @@ class Receipt:
     def render(self) -> str:
         """A few lines of plain text."""
         lines = [f"{self.label}: {self.used:,} of {self.rows:,} rows{self._tokens()}"]
+        if told := [f"rows are {self.kind}"] * bool(self.kind) + [f"from {self.origin}"] * bool(self.origin):
+            lines.append("  " + ", ".join(told))
         for reason, count in self.dropped.items():
             lines.append(f"  dropped {count:,}: {reason} ({self._where(reason)})")
         if self.truncated:

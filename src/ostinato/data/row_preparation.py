@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ostinato.core.errors import UserError
 from ostinato.data.encoding import Encoded, RowEncoder, TrainedTokens
 from ostinato.data.formats import DataOptions
+from ostinato.data.row_reading import CONVERSATIONS, EmptyResponse, Parts, Reading
 from ostinato.data.rows import RowError
 from ostinato.data.source import Row, Source
 from ostinato.data.token_writer import TokenWriter, prepared
 from ostinato.data.tokens import TokenShards
+from ostinato.data.unusable_rows import MISTAKES_SHOWN, UnusableRows
 
-VERSION = 1
+VERSION = 2
 ROWS_AT_ONCE = 1024
-MISTAKES_SHOWN = 10
 
 
 @dataclass
@@ -29,44 +30,30 @@ class Outcome:
     remarks: dict[str, list[int]] = field(default_factory=dict)
     numbers: list[float] = field(default_factory=list)
     """Of each used row, the number that its format keeps beside its tokens; empty where it keeps none."""
+    kind: str = ""
+    """What all the rows are: "messages", "prompt and response", ..."""
 
-
-class EmptyResponse(RowError):
-    """A row whose response says nothing, which `data.on_empty: drop` leaves out."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a format makes of a row: rows that are encoded to a document each, and a number to keep beside them."""
-
-    rows: Sequence[Row]
-    number: float | None = None
-    remarks: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a format reads rows. `kind` names it in the cache; `check` raises RowError for documents that do not fit."""
-
-    kind: str
-    parts_of: Callable[[Row], Parts]
-    check: Callable[[Sequence[Encoded]], None] = lambda documents: None
-
-
-CONVERSATIONS = Reading("conversations", lambda row: Parts([row]))
-
-
-class UnusableRows(UserError):
-    """Rows that cannot be trained on, each with its place, and the remedies."""
-
-    def __init__(self, mistakes: list[str], remedies: list[str], rows_read: int) -> None:
-        shown = mistakes[:MISTAKES_SHOWN]
-        rest = [f"... and {len(mistakes) - len(shown)} more"] if len(mistakes) > len(shown) else []
-        head = f"of the {rows_read:,} rows read, {len(mistakes)} cannot be trained on:"
-        super().__init__("\n".join([head, *shown, *rest, *remedies]))
+    def is_of(self, kind: str, row: Row) -> None:
+        """Note the kind of a row. Raises RowError where it is not that of the rows before."""
+        self.kind = self.kind or kind
+        if kind != self.kind:
+            raise RowError(
+                f"the keys {', '.join(map(str, row))} are {kind}, and the rows before are {self.kind}. One dataset "
+                "holds one kind: name its columns, or make several of it (data.train.sources)."
+            )
 
 
 def prepare_rows(source: Source, options: DataOptions, reading: Reading = CONVERSATIONS) -> TokenShards:
+    """As `encode_rows`, and something of it can be trained on. Raises UserError."""
+    shards = encode_rows(source, options, reading)
+    if not shards.documents:
+        dropped = shards.notes["dropped"]
+        reasons = ", ".join(f"{len(rows):,} {reason}" for reason, rows in dropped.items())
+        raise UserError(f"all {len(source):,} rows were dropped: {reasons}. Nothing is left to train on.")
+    return shards
+
+
+def encode_rows(source: Source, options: DataOptions, reading: Reading = CONVERSATIONS) -> TokenShards:
     """The shards of a source, from the cache where they are; `notes` is an Outcome. Raises UnusableRows."""
     tokenizer = options.tokenizer
     identity = {
@@ -89,7 +76,7 @@ class _Preparation:
     def __init__(self, source: Source, options: DataOptions, reading: Reading) -> None:
         self._source, self._options, self._reading = source, options, reading
         self._outcome = Outcome(len(source))
-        self._mistakes: list[str] = []
+        self._mistakes: list[tuple[str, str]] = []
         self._remedies: dict[str, None] = {}
         self._rows_read = 0
 
@@ -108,9 +95,6 @@ class _Preparation:
                 break
         if self._mistakes:
             raise UnusableRows(self._mistakes, list(self._remedies), self._rows_read)
-        if (dropped := sum(map(len, self._outcome.dropped.values()))) == self._outcome.rows:
-            reasons = ", ".join(f"{len(rows):,} {reason}" for reason, rows in self._outcome.dropped.items())
-            raise UserError(f"all {dropped:,} rows were dropped: {reasons}. Nothing is left to train on.")
         return asdict(self._outcome)
 
     def _encode(self, encoder: RowEncoder, rows: list[Row]) -> Iterator[tuple[Parts, list[Encoded] | RowError]]:
@@ -132,9 +116,11 @@ class _Preparation:
 
     def _parts_or_error(self, row: Row) -> Parts | RowError:
         try:
-            return self._reading.parts_of(row)
+            parts = self._reading.parts_of(row)
+            self._outcome.is_of(parts.kind, row)
         except RowError as error:
             return error
+        return parts
 
     def _checked(self, documents: list[Encoded]) -> list[Encoded] | RowError:
         try:
@@ -162,7 +148,7 @@ class _Preparation:
                     rows.append(self._source[number])
                     numbers.append(number)
                 except UserError as error:  # says its place itself
-                    self._mistakes.append(str(error))
+                    self._mistakes.append(("", str(error)))
             yield numbers, rows
 
     def _ready(self, number: int, documents: list[Encoded]) -> list[TrainedTokens] | None:
@@ -194,4 +180,4 @@ class _Preparation:
             self._mistake(number, mistake)
 
     def _mistake(self, number: int, what: str) -> None:
-        self._mistakes.append(f"{self._source.place(number)}: {what}")
+        self._mistakes.append((self._source.place(number), what))

@@ -13,7 +13,7 @@ from ostinato.core.manifest import hash_of
 from ostinato.data.encoding import TrainedTokens
 from ostinato.data.receipt import PLACES_SHOWN, Receipt
 from ostinato.data.row_preparation import Outcome
-from ostinato.data.source import Source
+from ostinato.data.source import Source, origin_of
 from ostinato.data.tokens import TokenShards
 
 SHOWN = 2
@@ -71,6 +71,7 @@ class RowSamples:
         last = self._outcome.rows if whole else self._row(self._chosen.stop)
         tokens, trained = self._tokens()
         receipt = Receipt(self.label, rows=last - first, used=len(self), tokens=tokens, trained_tokens=trained)
+        receipt.kind, receipt.origin = self._outcome.kind, origin_of(self._source)
         receipt.first = [self._describe(self[index]) for index in range(min(SHOWN, len(self)))]
         own = {what: _between(rows, first, last) for what, rows in self._outcome.dropped.items()}
         receipt.dropped = {what: len(rows) for what, rows in own.items() if rows}

@@ -15,6 +15,7 @@ KINDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "conversations (ShareGPT)": (("conversations",),),
     "instruction and output (Alpaca)": (("instruction", "output"),),
     "prompt and response": (("prompt", "response"), ("prompt", "completion")),
+    "question and answer": (("question", "answer"),),
     "text": (("text",),),
 }
 SHAREGPT_ROLES = {
@@ -64,12 +65,23 @@ class Text:
     text: str
 
 
-def read_row(row: dict[str, Any]) -> Conversation | PromptResponse | Text:
-    """The row in its shape. Raises RowError where its keys fit no kind or two, or its values are not what they say."""
+def kind_of(row: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The kind of a row, and the keys that make it one. Raises RowError where its keys fit no kind, or two."""
     matches = [(kind, keys) for kind, choices in KINDS.items() for keys in choices if all(key in row for key in keys)]
     if len(matches) != 1:
         raise RowError(_no_kind(row, [kind for kind, _ in matches]))
-    keys = matches[0][1]
+    return matches[0]
+
+
+def calls_tools(row: dict[str, Any]) -> bool:
+    """Whether a conversation offers tools or calls them."""
+    parts = [part for key in ("messages", "prompt", "response", "completion") for part in _parts(row.get(key))]
+    return bool(row.get("tools")) or any(part.get("tool_calls") or part.get("role") == "tool" for part in parts)
+
+
+def read_row(row: dict[str, Any]) -> Conversation | PromptResponse | Text:
+    """The row in its shape. Raises RowError where its keys fit no kind or two, or its values are not what they say."""
+    keys = kind_of(row)[1]
     match keys:
         case ("messages",) | ("conversations",):
             return _conversation(row, keys[0])
@@ -79,6 +91,8 @@ def read_row(row: dict[str, Any]) -> Conversation | PromptResponse | Text:
             return PromptResponse(f"{prompt}\n\n{given}" if given else prompt, _string(row, "output"), _system(row))
         case ("prompt", answer):
             return _prompt_response(row, answer)
+        case ("question", "answer"):
+            return PromptResponse(_string(row, "question"), _string(row, "answer"), _system(row))
         case _:
             return Text(_string(row, "text"))
 
@@ -87,10 +101,16 @@ def _no_kind(row: dict[str, Any], found: list[str]) -> str:
     keys = ", ".join(map(str, row)) or "none"
     if found:
         return f"the keys {keys} fit {' and '.join(found)}; choose with columns, e.g. `columns: {{text: text}}`"
+    pairs = "chosen" in row and "rejected" in row
     return (
         f"the keys {keys} fit no kind of row ({'; '.join(KINDS)}); "
-        "name them with columns, e.g. `columns: {prompt: question, response: answer}`"
+        + ("chosen and rejected are pairs, for dpo or reward_model; others are named" if pairs else "name them")
+        + " with columns, e.g. `columns: {prompt: task, response: solution}`"
     )
+
+
+def _parts(value: Any) -> list[dict[str, Any]]:
+    return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
 
 
 def _string(row: dict[str, Any], key: str) -> str:
@@ -126,7 +146,14 @@ def _conversation(row: dict[str, Any], key: str) -> Conversation:
 
 def _tools(row: dict[str, Any]) -> list[Any] | None:
     tools = row.get("tools") or None
-    return json.loads(tools) if isinstance(tools, str) else tools
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools)
+        except ValueError as error:
+            raise RowError(f"tools is a string that is not JSON: {error}") from error
+    if tools is not None and not isinstance(tools, list):
+        raise RowError(f"tools is {json.dumps(tools, default=str)[:60]}, not a list")
+    return tools or None
 
 
 def _messages(value: Any, key: str) -> list[Message]:

@@ -12,7 +12,8 @@ class Source(Protocol):
     """Rows by index: `{"text": ..}`, `{"messages": [..]}`, `{"prompt": .., "response": ..}` or whatever a file holds.
 
     A source is a pure function of its options, its files and the seed: the same index gives the same row in every
-    process. Rows that cannot be read raise a UserError that names `place(index)`.
+    process. Rows that cannot be read raise a UserError that names `place(index)`. One that fetches its rows may have an
+    attribute `origin`, what exactly was fetched ("hub:ORG/NAME@COMMIT"), which is recorded with the run.
 
     Example:
         @DATASETS.register("greetings")
@@ -39,3 +40,8 @@ class Source(Protocol):
     def place(self, index: int) -> str:
         """Where the row is, for messages: `file.jsonl:17`."""
         ...
+
+
+def origin_of(source: Source) -> str:
+    """Where a source's rows were fetched from; empty for one that does not fetch."""
+    return getattr(source, "origin", "")

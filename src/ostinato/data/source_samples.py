@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ostinato.core.manifest import hash_of
 from ostinato.data.receipt import Receipt
-from ostinato.data.source import Row, Source
+from ostinato.data.source import Row, Source, origin_of
 
 SHOWN = 2
 
@@ -27,7 +27,7 @@ class SourceSamples:
         self.chosen = range(len(source)) if chosen is None else chosen
         self.fingerprint = hash_of(["as it is", source.fingerprint, self.chosen.start, self.chosen.stop])
         first = [describe(self[index]) for index in range(min(SHOWN, len(self)))]
-        self.receipt = Receipt(label, rows=len(self), used=len(self), first=first)
+        self.receipt = Receipt(label, rows=len(self), used=len(self), first=first, origin=origin_of(source))
 
     def __len__(self) -> int:
         return len(self.chosen)

@@ -10,8 +10,9 @@ from typing import Any
 from jinja2.sandbox import SecurityError
 
 LIMIT = 1 << 30
-"""Characters that one rendering may make; a step (a turn of a loop, a call, an item of a list) counts as STEP."""
-STEP = 128
+"""Characters that one rendering may make."""
+STEP, TURN = 128, 512
+"""What a call or an item of a list counts as, and a turn of a loop: a million and a half turns are a few seconds."""
 
 
 class Budget:
@@ -28,8 +29,9 @@ class Budget:
         """Raises SecurityError where the limit is passed."""
         spent = self._spent.characters = getattr(self._spent, "characters", 0) + characters
         if spent > LIMIT:
+            turns = LIMIT // (STEP + TURN)
             raise SecurityError(
-                f"it does more than a chat template may: {LIMIT >> 20} Mi characters, or {LIMIT // STEP:,} steps"
+                f"it does more than a chat template may: {LIMIT:,} characters, or {turns:,} turns of loops"
             )
 
     def weigh(self, value: Any, times: int = 1) -> None:
@@ -75,8 +77,12 @@ def _widest(value: Any) -> int:
 
 
 def length(value: Any) -> int:
-    return len(value) if isinstance(value, (str, list, tuple, Mapping, range)) else 0
+    """How much there is of a value; 0 of one that has no length."""
+    if isinstance(value, range):
+        return len(value) * STEP  # each of its numbers is made when it is asked for
+    return len(value) if isinstance(value, (str, list, tuple, Mapping)) else 0
 
 
 def number(value: Any) -> int:
+    """The size of a number, 0 of anything else."""
     return abs(value) if isinstance(value, int) else 0

@@ -18,7 +18,7 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ostinato.data.template_budget import STEP, Budget, formatted, length, made, number
+from ostinato.data.template_budget import STEP, TURN, Budget, formatted, length, made, number
 
 # Noncharacters of Unicode, which no text for interchange holds: they stand around a block's text until it is rendered.
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
@@ -72,8 +72,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         self._budget.begin()
 
     def tick(self) -> bool:
-        """One step; what `_generate` puts into each loop and macro."""
-        self._budget.charge(STEP)
+        """A turn; what `_generate` puts into each loop and macro."""
+        self._budget.charge(TURN)
         return True
 
     def concat(self, parts: Iterable[str]) -> str:  # type: ignore[override]
@@ -130,7 +130,10 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return super()._generate(source, *args, **kwargs)
 
     def _weighed(self, value: Any) -> Any:
-        self._budget.weigh(value)
+        if isinstance(value, str):
+            self._budget.charge(len(value))
+        else:
+            self._budget.weigh(value)
         return value
 
     def _guarded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -30,7 +30,7 @@ class Tokenizer:
     `eos` ends a document; `ends` are further tokens that end a turn or a document (known turn ends are found by name,
     the chat template's by rendering it). `named` are further tokens by the name that a template knows them by,
     `other_templates` those beside the chat template (`tool_use` is taken where there are tools), `template_options`
-    what templates are given beside the messages.
+    what templates are given beside the messages, `origin` what was fetched: hub:ORG/NAME@COMMIT.
     """
 
     def __init__(
@@ -45,8 +45,9 @@ class Tokenizer:
         named: Mapping[str, str] | None = None,
         other_templates: Mapping[str, str] | None = None,
         template_options: Mapping[str, Any] | None = None,
+        origin: str | None = None,
     ) -> None:
-        self._backend, self._ends = backend, tuple(ends)
+        self._backend, self._ends, self.origin = backend, tuple(ends), origin
         self.special_tokens = {"bos_token": bos, "eos_token": eos, "pad_token": pad, **(named or {})}
         self.chat_template, self.other_templates = chat_template, dict(other_templates or {})
         self.template_options = dict(template_options or {})
@@ -152,6 +153,7 @@ class Tokenizer:
             "named": named,
             "other_templates": self.other_templates,
             "template_options": self.template_options,
+            "origin": self.origin,
         }
 
     def _config(self) -> dict[str, Any]:

@@ -19,6 +19,11 @@ log = logging.getLogger(__name__)
 FILES = "tokenizer.json, tokenizer.model (sentencepiece), or vocab.json with merges.txt"
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether one of the files is there."""
+    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
+
+
 def read_tokenizer(path: Path) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
     """The tokenizer of a file or folder, with all special tokens, and the arguments that Tokenizer has beside it."""
     if not path.is_dir():

@@ -26,14 +26,23 @@ def build_tokenizer(node: Any, texts: Texts) -> Tokenizer:
                 "tokenizer.path: not set. Give a tokenizer.json or its folder, or use tokenizer.name: byte."
             )
         if str(node.path).startswith("hub:"):
-            raise UserError(f"tokenizer.path: {node.path} is not fetched. Download it and give the folder.")
-        tokenizer = with_added_tokens(Tokenizer.load(Path(node.path)), node.added_tokens)
-    elif node.name == "character":
+            from ostinato.data.hub_tokenizer import from_hub  # which needs an extra
+
+            return as_asked(from_hub(str(node.path)), node)
+        return as_asked(Tokenizer.load(Path(node.path)), node)
+    if node.name == "character":
         tokenizer = character(texts(), node.added_tokens)
     elif node.name == "bpe":
         tokenizer = bpe(texts(), node.vocab_size, node.added_tokens)
     else:
         tokenizer = byte(node.added_tokens)
+    return as_asked(tokenizer, node)
+
+
+def as_asked(tokenizer: Tokenizer, node: Any) -> Tokenizer:
+    """A tokenizer with the tokens, the chat template and its options that a config's `tokenizer` section names."""
+    ends = tokenizer.eos_id is None and END_OF_TEXT in node.added_tokens
+    tokenizer = with_added_tokens(tokenizer, node.added_tokens, **({"eos": END_OF_TEXT} if ends else {}))
     if node.chat_template is None and not node.template_options:
         return tokenizer
     template = None if node.chat_template is None else read_template(node.chat_template)

@@ -73,6 +73,11 @@ class TokenShards:
         parts = [np.diff(shard.starts.astype(np.int64), append=shard.size) for shard in self._shards]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
+    def map(self) -> None:
+        """Map every file now, so that it can be read even when the folder is taken away."""
+        for shard in self._shards:
+            shard.map()
+
     def verify(self) -> None:
         """Hash every byte; raises Damaged naming the first file that differs from the index."""
         for shard in self.index["shards"]:
@@ -121,6 +126,12 @@ class _Shard:
     def __init__(self, folder: Path, entry: dict[str, Any], dtype: np.dtype) -> None:
         self.size: int = entry["tokens"]
         self._folder, self._number, self._dtype = folder, entry["number"], dtype
+        self._masked = any(name.startswith("mask") for name in entry["files"])
+
+    def map(self) -> None:
+        """Every file of it."""
+        for name in ("tokens", "starts", *(["mask"] if self._masked else [])):
+            getattr(self, name)
 
     @cached_property
     def tokens(self) -> np.ndarray:

@@ -118,7 +118,8 @@ def _unigram(model: SentencePieceModel, prefix: bool) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer as Backend
     from tokenizers.models import Unigram
 
-    scored = [(piece.text, piece.score) for piece in model.pieces]
+    # Nine digits name a float32, and come back the same from JSON; more do not always.
+    scored = [(piece.text, float(f"{piece.score:.9g}")) for piece in model.pieces]
     backend = Backend(Unigram(scored, unk_id=max(model.unk_id, 0), byte_fallback=model.byte_fallback))
     steps: list[Any] = [normalizers.Precompiled(model.charsmap)] if model.charsmap else []
     if model.remove_extra_whitespaces:

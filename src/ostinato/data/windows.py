@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from ostinato.core.errors import UserError
 from ostinato.data.batches import IGNORE, PADDING, TokenBatch
 from ostinato.data.documents import prepare_documents
 from ostinato.data.formats import SampleFormat, Samples
 from ostinato.data.packing import padded_width
 from ostinato.data.source import Source
+from ostinato.data.stream import Stream
+from ostinato.data.streamed import StreamedWindows
 from ostinato.data.token_samples import DocumentSamples, Window, WindowSamples
 
 SHOWN_CHARACTERS = 400
@@ -22,6 +25,10 @@ class Windows(SampleFormat):
     """Every token of every document is trained on, but for a document's first, which nothing precedes."""
 
     def prepare(self, source: Source, label: str) -> Samples:
+        if isinstance(source, Stream):
+            if not self.options.packing:
+                raise UserError("data.packing: false reads documents whole, which a stream does not. Leave it true.")
+            return StreamedWindows(label, source, self.options, self.describe)
         shards, receipt = prepare_documents(source, self.options.tokenizer, self.options.cache, label)
         width = self.options.sequence_length
         if self.options.packing:

@@ -48,7 +48,7 @@ def imported(record: Mapping[str, Any]) -> str:
 
 def source_name(found: Mapping[str, Any]) -> str:
     """`hub:org/name@revision`, or the name of a folder and the hash of what was in it."""
-    source = str(found.get("source", ""))
+    source = str(found.get("hub") or found.get("source", ""))
     return source if source.startswith("hub:") else f"{Path(source).name} ({found.get('hash')})"
 
 
@@ -62,8 +62,8 @@ def base_model(run: Path) -> str | None:
         folder = lineage.nodes[child].folder if child in lineage.nodes else None
         record = read_or_empty(Path(folder) / "metadata.json") if folder else {}
         began = (record.get("lineage") or {}).get("init_from") or {}
-        for source in ((record.get("imported") or {}).get("source"), began.get("source")):
-            if isinstance(source, str) and source.startswith("hub:"):
-                return source.removeprefix("hub:").partition("@")[0]
+        for source in (record.get("imported") or {}, began):
+            if isinstance(hub := source.get("hub"), str):
+                return hub.removeprefix("hub:").partition("@")[0]
         child = next((e.parent for e in lineage.edges if e.child == child and e.kind == "began_from"), child)
     return None

@@ -87,12 +87,12 @@ def read_lineage(root: Path) -> Lineage:
 def _from_child(child: str, lineage: Mapping[str, Any], nodes: Mapping[str, Node]) -> Iterator[tuple[Edge, str]]:
     """The edges that a run records, with its parent's name."""
     began = lineage.get("init_from")
-    if isinstance(began, dict) and (parent := began.get("id") or began.get("folder")):
+    if isinstance(began, dict) and (parent := began.get("id") or began.get("hub") or began.get("folder")):
         step, node = began.get("step"), nodes.get(parent)
         if node is not None and node.folder is not None:
             problem = needed_problem(Path(node.folder), step, began.get("checkpoint"))
         else:
-            problem = None if began.get("folder") and Path(parent).is_dir() else "its run is not here"
+            problem = None if _elsewhere(parent) != "missing" else "its run is not here"
         yield Edge(parent, child, step, "began_from", problem), str(began.get("run") or parent)
     again = lineage.get("reproduces")
     name = again.get("run") if isinstance(again, dict) else again
@@ -103,6 +103,8 @@ def _from_child(child: str, lineage: Mapping[str, Any], nodes: Mapping[str, Node
 
 
 def _elsewhere(parent: str) -> str:
+    if parent.startswith("hub:"):
+        return "a hub"
     return "a folder" if "/" in parent and Path(parent).is_dir() else "missing"
 
 

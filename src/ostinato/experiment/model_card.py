@@ -113,7 +113,7 @@ def training_text(run: Path) -> str:
 
 def evaluation_text(run: Path, step: int | None) -> str:
     """The last held-out metrics up to that step."""
-    rows = [row for row in counting(read_rows(run, "eval") + read_rows(run, "rewind")) if row["kind"] == "eval"]
+    rows = [row for row in counting(read_rows(run)) if row["kind"] == "eval"]
     rows = [row for row in rows if step is None or row["step"] <= step]
     if not rows:
         return ""

@@ -47,7 +47,10 @@ def _checkpoints(run: Facts) -> list[str]:
 def _lineage(run: Facts) -> list[str]:
     lineage = run["lineage"] or {}
     parent = lineage.get("init_from")
-    lines = [f"{parent['run']} at step {parent['step']}"] if isinstance(parent, dict) else []
+    lines = []
+    if isinstance(parent, dict):
+        at = "" if parent.get("step") is None else f" at step {parent['step']}"
+        lines.append((parent.get("run") or parent.get("hub") or parent["folder"]) + at)
     return lines + [f"{name} {lineage[name]}" for name in ("reproduces", "sweep") if lineage.get(name)]
 
 

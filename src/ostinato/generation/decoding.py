@@ -85,7 +85,10 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def begin(model: nn.Module, slots: int, length: int, *, exact: bool) -> Decoding:
-    """The model's own decoding, else the one that reads all again."""
+    """The model's own decoding, else the one that reads all again: row by row where the model declined, for then what
+    it computes depends on a text's length."""
     offered: Callable[[int, int], Decoding | None] | None = getattr(model, "decoding", None)
     found = None if offered is None else offered(slots, length)
-    return found if found is not None else Rereading(model, slots, length, device_of(model), exact=exact)
+    if found is not None:
+        return found
+    return Rereading(model, slots, length, device_of(model), exact=exact or offered is not None)

@@ -310,7 +310,7 @@ class FusedDecoding(CachedDecoding):
             return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=self.model.attention_scale)
         scores = torch.bmm(queries, keys.transpose(1, 2)).float().mul_(scale / softcap).tanh_().mul_(softcap)
         if self.device.type == "cpu":
-            return torch.bmm(scores.add_(seen).softmax(-1), values)
+            return torch.bmm(scores.add_(seen).softmax(-1).to(values.dtype), values)
         hidden = ~seen.expand(-1, self.groups, -1, -1).flatten(0, 1)
         return torch.bmm(scores.masked_fill_(hidden, -torch.inf).softmax(-1).to(values.dtype), values)
 

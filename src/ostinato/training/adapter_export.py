@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from safetensors.torch import load_file
+from torch import Tensor
+
 from ostinato.core.errors import UserError
 from ostinato.training.adapters import CONFIG, AdapterOrigin
 from ostinato.training.export_config import ExportedModel, describe_model
 from ostinato.training.weights import Origin
+
+TENSORS = "adapter_model.safetensors"
 
 
 def describe_adapter(origin: Origin) -> ExportedModel:
@@ -33,10 +38,14 @@ def describe_adapter(origin: Origin) -> ExportedModel:
     return ExportedModel("adapter", model.node, model.inputs, config, model.tokenizer, None, notes)
 
 
+def adapter_weights(origin: Origin) -> dict[str, Tensor]:
+    """By the names of peft."""
+    return load_file(origin.folder / TENSORS)
+
+
 def base_name(origin: AdapterOrigin) -> str:
     """`org/name` of a hub, else the folder."""
     assert origin.base is not None
-    source = str(origin.base.lineage.get("source", ""))
-    if source.startswith("hub:"):
-        return source.removeprefix("hub:").partition("@")[0]
+    if (hub := origin.base.lineage.get("hub")) is not None:
+        return str(hub).removeprefix("hub:").partition("@")[0]
     return str(Path(origin.base.folder).resolve())

@@ -7,7 +7,7 @@ what it hashes to, so that a base that changed is refused.
 from __future__ import annotations
 
 import inspect
-import json
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,15 +19,23 @@ from torch import nn
 from ostinato.core.config import Component
 from ostinato.core.errors import UserError
 from ostinato.core.inputs import ModelInputs
-from ostinato.core.manifest import json_text
+from ostinato.core.manifest import hash_of, json_object
 from ostinato.core.registry import MODELS
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.training.base_weights import base_hashes, digests_of, refuse_other_base
+from ostinato.training.checkpoint import load_into
 from ostinato.training.initialise import build_model
 from ostinato.training.state import named_weights
+from ostinato.training.vocabulary import growth, with_new_rows
 from ostinato.training.weights import Origin, find_weights, plain
 
+log = logging.getLogger(__name__)
+
 CONFIG = "adapter_config.json"
+FROZEN_ROWS = (
+    "the rows of new tokens are frozen, so these tokens are one and the same to the model; "
+    "name the embedding in model.adapter.modules_to_save"
+)
 FREE = ("dropout", "path")  # options that may differ where an adapter is trained on
 
 
@@ -36,7 +44,7 @@ def adapted(model: Any, node: Component, origin: Origin | None, seed: int) -> nn
 
     An origin whose own adapter has the same options is trained on; any other one is merged into the base first.
     """
-    goes_on = isinstance(origin, AdapterOrigin) and origin.continues(node)
+    goes_on = isinstance(origin, AdapterOrigin) and origin.continues(node) and growth(origin, model) is None
     base: Any = origin.base if goes_on else origin  # type: ignore[union-attr]
     source: dict[str, Any] = {"folder": None, "seed": seed}
     if goes_on:
@@ -46,12 +54,16 @@ def adapted(model: Any, node: Component, origin: Origin | None, seed: int) -> nn
     elif base is not None:
         base.load_into(model)
         source = {"folder": str(base.folder.resolve()), "lineage": base.lineage}
-    model = built(node, model, seed)
+    grown, model = growth(base, model), built(node, model, seed)
+    if grown is not None and not any("embed" in name for name in model.adapter.whole):
+        log.warning(FROZEN_ROWS)
     if goes_on:
         model.adapter.load(model, origin.folder)  # type: ignore[union-attr]
-    found = base_hashes(model)
+    found: dict[str, Any] = base_hashes(model)
     if goes_on:
         refuse_other_base(source, found, str(origin.folder))  # type: ignore[union-attr]
+    if goes_on or node.options.get("path"):  # a reference starts from this, so it must not change either
+        found["start_xxh3"] = hash_of(digests_of(model.adapter.stored(model)))
     model.adapter.base = {**source, **found}
     return model
 
@@ -64,15 +76,6 @@ def built(node: Component, model: Any, seed: int) -> Any:
     model = MODELS.build(node, model, seed)
     model.adapter.digests = digests
     return model
-
-
-def adapter_files(model: Any, own: dict[str, Any]) -> dict[str, bytes]:
-    """adapter_config.json of an adapted model, for its checkpoints; what it is goes into config.json's `own` part."""
-    adapter = getattr(model, "adapter", None)
-    if adapter is None:
-        return {}
-    own["adapter"], own["base"] = {"name": adapter.name, **plain(adapter.options)}, adapter.base
-    return {CONFIG: json_text(adapter.config(model))}
 
 
 def share_base(model: Any, other: Any) -> None:
@@ -98,19 +101,14 @@ class AdapterOrigin(Origin):
     @cached_property
     def own(self) -> dict[str, Any]:
         """What config.json says of the model, {} in a folder that peft wrote."""
-        try:
-            return json.loads((self.folder / "config.json").read_text())["ostinato"]
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{self.folder}: no model of ostinato here ({error}).") from None
+        return json_object(self.folder / "config.json").get("ostinato", {})
 
     @property
     def source(self) -> dict[str, Any]:
         """Where the base is from: `folder`, `lineage`, `seed`, `xxh3`, as far as they are known."""
         if self.own:
             return self.own["base"]
-        named = json.loads((self.folder / CONFIG).read_text()).get("base_model_name_or_path")
+        named = json_object(self.folder / CONFIG).get("base_model_name_or_path")
         if not named:
             raise UserError(f"{self.folder / CONFIG}: base_model_name_or_path is empty. Name the base's folder there.")
         return {"folder": named}
@@ -125,8 +123,9 @@ class AdapterOrigin(Origin):
             return find_weights(f"run:{lineage['run']}@{lineage['step']}", self.root, key=str(self.folder))
         if not Path(folder).is_dir() and self.folder.joinpath(folder).is_dir():
             folder = str(self.folder / folder)
-        if not Path(folder).is_dir() and not self.own:
-            folder = f"hub:{folder}"
+        hub = str(lineage.get("hub", "" if self.own else f"hub:{folder}"))
+        if not Path(folder).is_dir() and hub.startswith("hub:"):
+            folder = hub
         elif not Path(folder).is_dir():
             run = f", or the run {lineage['run']} in {self.root}" if lineage.get("run") else ""
             raise UserError(f"{self.folder}: the base of this adapter is not here any more: {folder}{run}. Restore it.")
@@ -155,6 +154,8 @@ class AdapterOrigin(Origin):
 
     def load_into(self, model: nn.Module) -> None:
         """Base and adapter, merged; the dtypes stay the model's."""
+        if (grown := growth(self, model)) is not None:
+            return self.load_grown(model, grown)
         kinds = {name: parameter.dtype for name, parameter in model.named_parameters()}
         self.load_base(model)
         held = built(self.node, model, 0)
@@ -163,6 +164,16 @@ class AdapterOrigin(Origin):
         held.adapter.merge(held)
         for name, parameter in model.named_parameters():
             parameter.data = parameter.data.to(kinds[name])
+        return None
+
+    def load_grown(self, model: nn.Module, grown: tuple[int, int]) -> None:
+        """The merged model in a larger one, as tokens were added since. Heads that only one has stay as they are."""
+        own = build_model(*self.model, 0, next(model.parameters()).device)
+        self.load_into(own)
+        found, wanted = named_weights(own), named_weights(model)
+        wanted = {name: weight for name, weight in wanted.items() if name in found}
+        larger = {name: with_new_rows(found[name].detach(), one.shape, grown) for name, one in wanted.items()}
+        load_into(wanted, larger, str(self.folder))
 
     @property
     def node(self) -> Component:

@@ -9,7 +9,8 @@ import xxhash
 from torch import Tensor
 
 from ostinato.core.errors import RefusedError
-from ostinato.core.manifest import hash_of
+from ostinato.core.manifest import hash_of, json_text
+from ostinato.distributed.shards import whole
 from ostinato.training.tensor_files import raw_bytes
 
 
@@ -18,7 +19,7 @@ def digests_of(weights: Mapping[str, Tensor]) -> dict[str, str]:
     found = {}
     for name, weight in weights.items():
         digest = xxhash.xxh3_128(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-        digest.update(raw_bytes(weight.detach().cpu()))
+        digest.update(raw_bytes(whole(weight).cpu()))
         found[name] = digest.hexdigest()
     return found
 
@@ -37,8 +38,19 @@ def base_hashes(model: Any) -> dict[str, str | None]:
 
 
 def refuse_other_base(expected: Mapping[str, Any], found: Mapping[str, Any], what: str) -> None:
-    """Raise RefusedError where the frozen weights are not those that an adapter was trained on."""
+    """Raise RefusedError where the frozen weights, or an adapter that was given to start from, are not the same."""
+    if None not in (start := [one.get("start_xxh3") for one in (expected, found)]) and start[0] != start[1]:
+        raise RefusedError(f"{what}: the adapter that the run started from is another one now.")
     pairs = ((expected.get(name), found.get(name)) for name in ("xxh3", "heads_xxh3"))
     if any(None not in pair and pair[0] != pair[1] for pair in pairs):
         base = expected.get("folder") or f"the weights of seed {expected.get('seed')}"
         raise RefusedError(f"{what}: its adapter was trained on other weights than {base} has now.")
+
+
+def adapter_files(model: Any, own: dict[str, Any]) -> dict[str, bytes]:
+    """adapter_config.json of an adapted model, for its checkpoints; what it is goes into config.json's `own` part."""
+    adapter = getattr(model, "adapter", None)
+    if adapter is None:
+        return {}
+    own["adapter"], own["base"] = {"name": adapter.name, **adapter.options}, adapter.base
+    return {"adapter_config.json": json_text(adapter.config(model))}

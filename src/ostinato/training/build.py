@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from ostinato.core.config import Component, Config
 from ostinato.core.errors import UserError
 from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import ALGORITHMS, OPTIMIZERS, SCHEDULERS, STRATEGIES
-from ostinato.core.rules import describe_batch
 from ostinato.core.stopping import StopFlag
 from ostinato.data.build import Data, open_data
 from ostinato.data.loader import Loader
@@ -23,6 +22,7 @@ from ostinato.training.guards import LossGuard
 from ostinato.training.initialise import parameter_groups
 from ostinato.training.model_maker import ModelMaker, with_output
 from ostinato.training.trainer import BaseTrainer, Parts
+from ostinato.training.vocabulary import check_same_tokens, describe_vocabulary, growth, rows_of
 from ostinato.training.weights import Origin, find_origin, inherited_tokenizer, model_files
 
 Event = Callable[..., None]
@@ -46,10 +46,12 @@ def build(
     stop: StopFlag | None = None,
     threads: int | None = None,
     began_from: Mapping[str, Any] | None = None,
+    fetched: Mapping[str, str] | None = None,
 ) -> Built:
     """Everything a run needs before its folder exists. Raises UserError for what the config asks in vain.
 
-    `began_from`: the lineage that a resumed run recorded, so that it meets the very weights that it began from.
+    `began_from` and `fetched`: the lineage and the data's origins that a resumed run recorded, so that it meets the
+    very weights and data that it began from.
     """
     config.check_ranks(strategy.world_size)
     if config.generation.remote is not None:
@@ -65,7 +67,11 @@ def build(
     origin = find_origin(config, began_from)
     algorithm = ALGORITHMS.get(config.algorithm.name)
     prepare = functools.partial(
-        open_data, config, algorithm.sample_format, tokenizer=inherited_tokenizer(config, origin)
+        open_data,
+        config,
+        algorithm.sample_format,
+        tokenizer=inherited_tokenizer(config, origin),
+        fetched=fetched,
     )
     data = main_first(strategy, prepare)
 
@@ -94,7 +100,12 @@ def build(
         stop=stop or StopFlag(),
     )
     trainer: BaseTrainer = ALGORITHMS.build(config.algorithm, parts)
-    return Built(trainer, tier, origin, model_files(config, node, models["model"], inputs, data.tokenizer))
+    grown = growth(origin, models["model"])
+    if origin is not None and grown is not None:
+        origin = replace(origin, lineage={**origin.lineage, "new_rows": grown[1] - grown[0]})
+    vocabulary = describe_vocabulary(data.tokenizer, inputs.vocab_size, grown) if data.format.tokenized else None
+    files = model_files(config, node, models["model"], inputs, data.tokenizer)
+    return Built(trainer, tier, origin, files, vocabulary)
 
 
 def main_first(strategy: Strategy, make: Callable[[], Data]) -> Data:
@@ -111,8 +122,17 @@ def main_first(strategy: Strategy, make: Callable[[], Data]) -> Data:
 class Built:
     """A trainer, and what a run records of it."""
 
-    def __init__(self, trainer: BaseTrainer, tier: str, origin: Origin | None, files: dict[str, bytes]) -> None:
+    def __init__(
+        self,
+        trainer: BaseTrainer,
+        tier: str,
+        origin: Origin | None,
+        files: dict[str, bytes],
+        vocabulary: str | None = None,
+    ) -> None:
         self.trainer, self.tier, self.origin, self.model_files = trainer, tier, origin, files
+        self.vocabulary = vocabulary
+        """A line about rows that are new, or that no token has."""
 
     @property
     def origins(self) -> list[Origin]:
@@ -124,21 +144,22 @@ def model_description(config: Config, origin: Origin | None, data: Data, output:
     """The model's node, and what it is told: as in the config, else as in the run that it starts from."""
     node: Component = config.model
     vocab_size = data.tokenizer.vocab_size if data.format.tokenized else 0
+    if vocab_size > rows_of(origin) > 0:
+        check_same_tokens(data.tokenizer, origin)
+    vocab_size = max(vocab_size, rows_of(origin))  # rows that no token has are kept, missing ones are added
     inputs = ModelInputs(vocab_size, config.data.sequence_length)
     if node.name is None:
         if origin is None:
             raise UserError("model.name: missing. Name a model, or start from one with model.init_from.")
         node, inputs = origin.model
-        if inputs.vocab_size < vocab_size:
-            raise UserError(
-                f"tokenizer: {vocab_size} tokens, but the model of {config.model.init_from} "
-                f"has {inputs.vocab_size}. Leave tokenizer out to use that model's own."
-            )
+        inputs = replace(inputs, vocab_size=vocab_size)
     return with_output(node, output), inputs
 
 
 def prepare_model(model: Any, config: Config) -> None:
     """Recomputation and compilation, block by block, where the model has blocks."""
+    if hasattr(model, "adapter"):
+        model.adapter.check_precision(model, config.training.mixed_precision)
     if config.training.gradient_checkpointing:
         if not hasattr(model, "set_checkpointing"):
             raise UserError(f"training.gradient_checkpointing: {config.model.name} has no blocks to recompute.")
@@ -169,17 +190,3 @@ def learning_rate(config: Config) -> Callable[[int], float]:
     peak, total, warmup = config.training.learning_rate, config.training.total_steps, config.scheduler.warmup_steps
     options = dict(config.scheduler.options)
     return lambda step: peak * schedule(step, total, warmup, **options)
-
-
-def describe(trainer: BaseTrainer, tier: str) -> list[str]:
-    """The lines printed at the start: model, batch, numerics."""
-    config, strategy = trainer.config, trainer.strategy
-    every = {p for model in trainer.parts.models.values() for p in model.parameters()}  # a base may be shared
-    parameters, trained = (sum(p.numel() for p in part) for part in (every, [p for p in every if p.requires_grad]))
-    counts = f"{parameters:,} parameters" + ("" if trained == parameters else f", {trained:,} of them trained")
-    name = config.model.name or config.model.init_from
-    return [
-        f"model      {name}, {counts}, {config.training.mixed_precision}, {strategy.device}",
-        f"batch      {describe_batch(config.training, strategy.world_size)}",
-        f"numerics   {tier}: {numerics.PROMISES[tier]} ({torch.get_num_threads()} threads)",
-    ]

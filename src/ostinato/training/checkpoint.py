@@ -21,7 +21,7 @@ from ostinato.core import manifest as manifests
 from ostinato.core.errors import RefusedError
 from ostinato.core.manifest import Damaged
 from ostinato.distributed.shards import whole
-from ostinato.training.stored import Stored, fill, shape_of
+from ostinato.training.checkpoint_tensors import CheckpointTensors, fill, shape_of
 from ostinato.training.tensor_files import describe, write_file, write_tensors
 
 SHARD_BYTES = 5 << 30
@@ -131,9 +131,9 @@ def shards(tensors: Mapping[str, Sized], limit_bytes: int = SHARD_BYTES) -> list
     return parts
 
 
-def read_tensors(folder: Path, manifest: Mapping[str, Any], prefix: str) -> Stored:
+def read_tensors(folder: Path, manifest: Mapping[str, Any], prefix: str) -> CheckpointTensors:
     """The tensors whose name begins with `prefix` (without it), on the CPU. The files must have been verified."""
-    return Stored(
+    return CheckpointTensors(
         {
             name.removeprefix(prefix): (folder / entry["file"], name.split("/", 1)[1])
             for name, entry in manifest["tensors"].items()

@@ -13,11 +13,11 @@ import torch
 
 from ostinato.core.errors import UserError
 from ostinato.core.manifest import json_text
-from ostinato.training.adapter_export import describe_adapter
+from ostinato.training.adapter_export import adapter_weights, describe_adapter
 from ostinato.training.adapters import AdapterOrigin
 from ostinato.training.checkpoint import shards
 from ostinato.training.export_config import ExportedModel, describe_model
-from ostinato.training.export_weights import export_weights, main_dtype, native_weights, stored_weights
+from ostinato.training.export_weights import export_weights, main_dtype, native_weights
 from ostinato.training.generation_config import generation_config
 from ostinato.training.planned_tensor import PlannedTensor
 from ostinato.training.score_model import statistics
@@ -77,7 +77,7 @@ def export_model(
     if merge and not adapted:
         raise UserError("--merge: this model has no adapter. Leave --merge out.")
     model = describe_adapter(origin) if adapted and not merge else describe_model(origin)
-    weights = stored_weights(origin.folder) if model.kind == "adapter" else native_weights(origin)
+    weights = adapter_weights(origin) if model.kind == "adapter" else native_weights(origin, model.skeleton)
     if model.kind == "scores":
         model.config |= statistics(weights)
     wanted = DTYPES[dtype] if dtype else None

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from ostinato.core.config import Component
 from ostinato.core.inputs import ModelInputs
-from ostinato.core.registry import MODELS, REGISTRIES
+from ostinato.core.registry import MODELS
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.training.adapters import AdapterOrigin
+from ostinato.training.foreign import Whole, piece_of
 from ostinato.training.score_model import score_config, with_padding_token
 from ostinato.training.weights import Origin, plain
 
@@ -21,15 +22,6 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 Kind = Literal["causal", "scores", "own", "adapter"]
-
-
-class Whole(NamedTuple):
-    """A tensor that lies in the other file under the same name, as it is."""
-
-    name: str
-    start: int = 0
-    dim: int = 0
-    transposed: bool = False
 
 
 @dataclass
@@ -77,16 +69,7 @@ def describe_model(origin: Origin) -> ExportedModel:
     if output == "both":
         notes.append("its value head is left out: a language model has none")
     config |= token_ids(tokenizer)
-    return ExportedModel(kind, node, inputs, config, tokenizer, skeleton, notes, pieces_of(config, skeleton))
-
-
-def pieces_of(config: Mapping[str, Any], skeleton: nn.Module) -> Callable[[str], Any]:
-    """Where each weight lies in the files of its class: as its family says, else under its own name."""
-    families, shape = REGISTRIES.get("FAMILIES"), getattr(skeleton, "shape", None)
-    if families is None or shape is None:
-        return Whole
-    family = families.get(config["model_type"])
-    return lambda name: family.pieces(name, shape)
+    return ExportedModel(kind, node, inputs, config, tokenizer, skeleton, notes, piece_of(skeleton, config))
 
 
 def tokenizer_of(origin: Origin) -> Tokenizer | None:

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from ostinato.core.errors import RefusedError
 from ostinato.training.adapters import AdapterOrigin
 from ostinato.training.export_config import ExportedModel
+from ostinato.training.foreign import located, read_config
 from ostinato.training.initialise import build_model
 from ostinato.training.planned_tensor import PlannedTensor
-from ostinato.training.score_model import STATISTICS
+from ostinato.training.score_model import STATISTICS, stored_statistics
 from ostinato.training.state import named_weights
+from ostinato.training.stored_tensors import StoredTensors, weight_files
 from ostinato.training.weights import Origin
 
 
@@ -27,13 +29,30 @@ def export_weights(found: Mapping[str, Tensor], model: ExportedModel, what: str)
     check_weights(found, model.skeleton, what)
     left_out = STATISTICS if model.kind == "scores" else ("score.weight",)
     kept = {name: tensor for name, tensor in found.items() if name not in left_out}
+    to_files = getattr(model.skeleton, "to_files", None)
+    if to_files is not None:  # a class of transformers, whose files may differ from its modules
+        return {name: PlannedTensor.of(tensor) for name, tensor in to_files(kept).items()}
     return assembled(kept, model.pieces)
 
 
-def native_weights(origin: Origin) -> dict[str, Tensor]:
-    """The weights under our names, an adapter merged: mapped from their files where they lie so, else loaded."""
-    if not isinstance(origin, AdapterOrigin):
-        return stored_weights(origin.folder)
+def native_weights(origin: Origin, skeleton: Any) -> dict[str, Tensor]:
+    """The weights under our names, an adapter merged: mapped from their files where they lie so, else loaded.
+
+    `skeleton`: the model without memory; None for one of the user's own class. RefusedError: they are not its weights.
+    """
+    if isinstance(origin, AdapterOrigin):
+        return merged_weights(origin)
+    config, stored = read_config(origin.folder), stored_weights(origin.folder)
+    if "ostinato" in config or skeleton is None:
+        return stored
+    pieces = located(skeleton, StoredTensors(origin.folder), config)
+    found = {name: cut(stored[piece.name], piece) for name, piece in pieces.items()}
+    drawn = {name: torch.zeros(1) for name in STATISTICS if name in dict(skeleton.named_parameters())}
+    return found | drawn | {name: torch.tensor([value]) for name, value in stored_statistics(config).items()}
+
+
+def merged_weights(origin: AdapterOrigin) -> dict[str, Tensor]:
+    """A base with its adapter in it, in the type of the base."""
     model = build_model(*origin.model, 0, torch.device("cpu"))
     origin.load_into(model)
     kind = main_dtype(stored_weights(origin.base.folder)) if origin.base else torch.float32
@@ -44,7 +63,7 @@ def native_weights(origin: Origin) -> dict[str, Tensor]:
 def stored_weights(folder: Path) -> dict[str, Tensor]:
     """The tensors of a folder, mapped from its files: nothing is read yet."""
     tensors: dict[str, Tensor] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         try:
             with safe_open(path, framework="pt") as opened:
                 names = opened.keys()
@@ -52,6 +71,14 @@ def stored_weights(folder: Path) -> dict[str, Tensor]:
         except (OSError, SafetensorError) as error:
             raise RefusedError(f"{path} cannot be read: {error}") from None
     return tensors
+
+
+def cut(tensor: Tensor, piece: Any) -> Tensor:
+    """A piece of a stored tensor, as our model has it; nothing is copied."""
+    if tensor.dim() > piece.dim:
+        stop = tensor.shape[piece.dim] if piece.stop is None else piece.stop
+        tensor = tensor.narrow(piece.dim, piece.start, stop - piece.start)
+    return tensor.T if piece.transposed else tensor
 
 
 def check_weights(found: Mapping[str, Tensor], skeleton: nn.Module, what: str) -> None:

@@ -45,7 +45,7 @@ def import_model(origin: Origin) -> Imported:
     files = model_files(None, node, skeleton, inputs, tokenizer)
     if (origin.folder / BESIDE).is_file():
         files[BESIDE] = (origin.folder / BESIDE).read_bytes()
-    tensors = native_weights(origin)
+    tensors = native_weights(origin, skeleton)
     if skeleton is not None:
         check_weights(tensors, skeleton, str(origin.folder))
     hf = skeleton is not None and bool(skeleton.hf_config())

@@ -20,8 +20,9 @@ from ostinato.core.manifest import hash_of
 from ostinato.data.fingerprint import made_once
 from ostinato.data.formats import SampleFormat, Samples
 from ostinato.distributed.shards import whole
+from ostinato.training.base_weights import digests_of
 from ostinato.training.parts import Parts
-from ostinato.training.state import named_weights
+from ostinato.training.state import named_weights, stored_weights
 
 VERSION = 1
 TOLERANCE = 1e-4
@@ -107,6 +108,9 @@ def write(folder: Path, samples: Samples, rows: int, scores: Callable[[Samples, 
 
 def fingerprint(model: nn.Module, precision: str) -> str:
     """Of every bit of a model's weights, and of how it computes."""
+    if (adapter := getattr(model, "adapter", None)) is not None:  # its base was hashed when it was loaded
+        facts = [str(adapter.base), str(adapter.options), precision]  # type: ignore[union-attr]
+        return hash_of([digests_of(stored_weights(model)), *facts])
     digest = xxhash.xxh3_128()
     for name, weight in sorted(named_weights(model).items()):
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())

@@ -42,6 +42,11 @@ def statistics(weights: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: float(weights[name]) for name in STATISTICS if name in weights}
 
 
+def stored_statistics(config: Mapping[str, Any]) -> dict[str, float]:
+    """The same, from a config.json that has them."""
+    return {name: config[name] for name in STATISTICS if isinstance(config.get(name), float)}
+
+
 def with_padding_token(tokenizer: Tokenizer) -> tuple[Tokenizer, str | None]:
     """The tokenizer with a padding token that ends no text, and what is to be said of it.
 

@@ -17,10 +17,14 @@ from ostinato.core.config import Component, Config
 from ostinato.core.errors import RefusedError, UserError
 from ostinato.core.inputs import ModelInputs
 from ostinato.data.tokenizer import Tokenizer
-from ostinato.training.checkpoint import load_into, newest_good
+from ostinato.data.tokenizer_files import has_tokenizer
+from ostinato.data.tokenizer_kinds import as_asked
+from ostinato.training.base_weights import adapter_files
+from ostinato.training.checkpoint import newest_good
+from ostinato.training.foreign import contents, fetched, foreign_model, is_renaming, load_pieces, read_config
 from ostinato.training.initialise import Place, build_model
-from ostinato.training.state import named_weights
-from ostinato.training.stored import stored
+from ostinato.training.stored_tensors import StoredTensors
+from ostinato.training.vocabulary import growth
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +39,10 @@ class Origin:
     @property
     def model(self) -> tuple[Component, ModelInputs]:
         """The model's node and inputs as it was trained."""
-        try:
-            own = json.loads((self.folder / "config.json").read_text())["ostinato"]
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{self.folder}: no model of ostinato here ({error}).") from None
+        config = read_config(self.folder)
+        if "ostinato" not in config:
+            return foreign_model(self.folder, config)
+        own = config["ostinato"]
         return Component(own["name"], own["options"]), ModelInputs(**own["inputs"])
 
     def pin(self, child: str) -> None:
@@ -53,8 +57,8 @@ class Origin:
             log.warning("%s cannot be pinned: %s. Its run may delete it.", step, error)
 
     def tokenizer(self) -> Tokenizer:
-        if not (self.folder / "tokenizer.json").is_file():
-            raise UserError(f"{self.folder}: no tokenizer.json here; this is no model of text.")
+        if not has_tokenizer(self.folder):
+            raise UserError(f"{self.folder}: no tokenizer here; this is no model of text.")
         return Tokenizer.load(self.folder)
 
     in_parts = True  # `load_into` fills a sharded model, reading this rank's part of each weight
@@ -67,14 +71,8 @@ class Origin:
         return model.eval().requires_grad_(False)
 
     def load_into(self, model: nn.Module) -> None:
-        """Fill a model's weights, names and shapes checked. Only the head may differ: `model.heads` names the weights
-        that stay as they were drawn, or are left out, where the other model has another kind of output."""
-        files = sorted(self.folder.glob("*.safetensors"))
-        found = stored(files)
-        wanted = named_weights(model)
-        heads = [name for name in getattr(model, "heads", ()) if (name in found) is not (name in wanted)]
-        kept = {name: weight for name, weight in wanted.items() if name not in heads}
-        load_into(kept, found.without(heads), str(self.folder))
+        """Fill a model's weights, names and shapes checked; each tensor is read straight to its place."""
+        load_pieces(model, StoredTensors(self.folder), read_config(self.folder), growth(self, model))
 
 
 def find_weights(
@@ -85,7 +83,8 @@ def find_weights(
     Of a run without @step it is the newest good checkpoint, or the one of `recorded_step`. `key` of the config says so.
     """
     if init_from.startswith("hub:"):
-        raise UserError(f"{key}: {init_from}: hubs are not built yet. Use run:NAME[@step] or a folder.")
+        folder, lineage = fetched(init_from)
+        return origin_at(folder, lineage, root)
     name, _, step = (
         init_from.removeprefix("run:").partition("@") if init_from.startswith("run:") else (init_from, "", "")
     )
@@ -97,7 +96,7 @@ def find_weights(
     if (folder / "manifest.json").is_file():
         manifests.verify_files(folder, manifests.read_checkpoint(folder))
         return origin_at(folder / "model", {"folder": str(folder)}, root)
-    return origin_at(folder, {"folder": str(folder)}, root)
+    return origin_at(folder, {"folder": str(folder), "checkpoint": contents(folder)}, root)
 
 
 def origin_at(folder: Path, lineage: dict[str, Any], root: Path) -> Origin:
@@ -114,17 +113,21 @@ def find_origin(config: Config, began_from: Mapping[str, Any] | None = None) -> 
     if config.model.init_from is None:
         return None
     recorded = began_from or {}
-    origin = find_weights(config.model.init_from, config.experiment.output_root, recorded.get("step"))
+    name = recorded.get("hub") or config.model.init_from  # the commit that it was, not the branch as it is now
+    origin = find_weights(name, config.experiment.output_root, recorded.get("step"))
     if recorded.get("checkpoint") not in (None, origin.lineage.get("checkpoint")):
         raise RefusedError(f"model.init_from: {config.model.init_from} is no longer what this run began from.")
     return origin
 
 
 def inherited_tokenizer(config: Config, origin: Origin | None) -> Any:
-    """The tokenizer of `model.init_from`, unless the config names a path of its own or there is none."""
-    if origin is None or not (origin.folder / "tokenizer.json").is_file() or config.tokenizer.path is not None:
+    """The tokenizer of `model.init_from`, with the tokens and template that the config adds to it, unless the config
+    names a path of its own or there is none."""
+    if config.tokenizer.path is not None:
         return None
-    return origin.tokenizer()
+    while origin is not None and not has_tokenizer(origin.folder):
+        origin = getattr(origin, "base", None)  # of an adapter
+    return None if origin is None else as_asked(origin.tokenizer(), config.tokenizer)
 
 
 def from_run(run: Path, step: int | None) -> Origin:
@@ -177,10 +180,10 @@ def model_files(
     """What lies beside the weights in a checkpoint: config.json and the tokenizer's files, if there is one."""
     import tempfile
 
-    from ostinato.training.adapters import adapter_files
-
     own = {"name": node.name, "options": plain(node.options), "inputs": vars(inputs)}
     described = model.hf_config() if hasattr(model, "hf_config") else None
+    if described and not is_renaming(model, described):  # transformers finds the weights under other names
+        described = None
     adapter = adapter_files(model, own)
     text = json.dumps({**(described or {}), "ostinato": own}, indent=1, ensure_ascii=False)
     files = {"config.json": text.encode() + b"\n", **adapter}

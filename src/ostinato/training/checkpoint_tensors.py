@@ -1,8 +1,8 @@
-"""Tensors in safetensors files as a mapping by name: read when they are asked for, whole or in part."""
+"""The tensors of a checkpoint as a mapping by name: read when they are asked for, whole or in part."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from ostinato.distributed.shards import is_sharded, own, own_rows, put
 
 
-class Stored(Mapping[str, Tensor]):
+class CheckpointTensors(Mapping[str, Tensor]):
     """`places`: for each name its file and its name there. Values are on the CPU, and are not kept."""
 
     def __init__(self, places: Mapping[str, tuple[Path, str]]) -> None:
@@ -45,34 +45,25 @@ class Stored(Mapping[str, Tensor]):
         file, inside = self._at(name)
         return file.get_slice(inside)[rows]
 
-    def without(self, names: Collection[str]) -> Stored:
+    def without(self, names: Collection[str]) -> CheckpointTensors:
         """All but these."""
-        return Stored({name: place for name, place in self.places.items() if name not in names})
+        return CheckpointTensors({name: place for name, place in self.places.items() if name not in names})
 
-    def below(self, prefix: str) -> Stored:
+    def below(self, prefix: str) -> CheckpointTensors:
         """Those whose name begins with `prefix`, under what follows it."""
         kept = self.places.items()
-        return Stored({name.removeprefix(prefix): place for name, place in kept if name.startswith(prefix)})
-
-
-def stored(files: Iterable[Path]) -> Stored:
-    """All tensors of these files."""
-    places: dict[str, tuple[Path, str]] = {}
-    for path in files:
-        with safe_open(path, framework="pt") as file:
-            places |= {name: (path, name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    return Stored(places)
+        return CheckpointTensors({name.removeprefix(prefix): place for name, place in kept if name.startswith(prefix)})
 
 
 def shape_of(source: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
     """Of a tensor that need not be read for it."""
-    return source.shape(name) if isinstance(source, Stored) else tuple(source[name].shape)
+    return source.shape(name) if isinstance(source, CheckpointTensors) else tuple(source[name].shape)
 
 
 @torch.no_grad()
 def fill(tensor: Tensor, source: Mapping[str, Tensor], name: str) -> None:
     """Write what `source` has under `name` into a tensor of the same shape; of a sharded one this rank's rows."""
-    if is_sharded(tensor) and isinstance(source, Stored):
+    if is_sharded(tensor) and isinstance(source, CheckpointTensors):
         rows = own_rows(tensor)
         if rows.start < rows.stop:
             own(tensor).copy_(source.rows(name, rows))
