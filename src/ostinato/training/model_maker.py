@@ -48,7 +48,8 @@ class ModelMaker:
         in_parts = adapter is None and (origin is None or origin.in_parts)
         later = self.strategy.sharded and not in_parts
         device = torch.device("cpu") if later else self.strategy.device
-        model = build_model(node, self.inputs, seed, device, None if later else self.strategy.place)
+        place = None if later else self.strategy.place
+        model = build_model(node, self.inputs, seed, device, place, origin.fills if origin else None)
         if adapter is not None:
             model = adapted(model, adapter, origin, seed)
             if self.first is not None and not later:
