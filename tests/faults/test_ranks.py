@@ -31,9 +31,9 @@ def wait_for_step(run: Path, step: int, process: subprocess.Popen[bytes]) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_killed_or_stopped_ranks_resume_exactly(tmp_path: Path, ranks: int) -> None:
-    config, log = write_config(tmp_path, "sft"), tmp_path / "log"
+@pytest.mark.parametrize(("strategy", "ranks"), [("ddp", 2), ("ddp", 4), ("fsdp", 2)])
+def test_killed_or_stopped_ranks_resume_exactly(tmp_path: Path, strategy: str, ranks: int) -> None:
+    config, log = write_config(tmp_path, "sft", f"distributed: {{strategy: {strategy}}}"), tmp_path / "log"
     whole, broken = tmp_path / "experiments" / "whole", tmp_path / "experiments" / "broken"
     assert launch(config, "whole", log, ranks=ranks).wait(120) == 0, log.read_text()
 

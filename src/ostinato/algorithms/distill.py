@@ -250,7 +250,7 @@ def load_teacher(name: str, trainer: BaseTrainer, step: int | None = None) -> tu
     key, remedy = "distill.teacher", "Give the student its tokenizer (tokenizer.name: pretrained, path: ...)."
     origin = find_weights(name, trainer.config.experiment.output_root, step, key=key)
     node, _ = origin.model
-    model: Any = origin.build(trainer.strategy.device)
+    model: Any = origin.build(trainer.strategy.device, trainer.strategy.place)
     student: Any = trainer.model
     if not hasattr(model, "as_teacher") or node.options.get("output") == "scalar" or not hasattr(student, "as_teacher"):
         raise UserError(f"{key}: {name} and the student must be language models with `as_teacher`, like transformer.")

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ostinato.core.errors import UserError
+from ostinato.core.errors import OstinatoError, UserError
 
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
 SAVING_SECONDS = "300"
@@ -36,8 +36,8 @@ def command(
 ) -> None:
     """Train with N processes: `ostinato launch CONFIG --nproc 4` takes all of train's options.
 
-    Unless they say otherwise, distributed.strategy is ddp. The exit code is the run's. Several machines: start the same
-    line with --nodes and --rendezvous on each, or once with --slurm.
+    Where the config says single, distributed.strategy is ddp. The exit code is the run's. Several machines: start the
+    same line with --nodes and --rendezvous on each, or once with --slurm.
     """
     if slurm["slurm"]:
         from ostinato.cli.launch_slurm import submit
@@ -47,7 +47,7 @@ def command(
         raise UserError("--sbatch goes with --slurm.")
     if (nodes > 1) is not (rendezvous is not None):
         raise UserError("launch: --nodes and --rendezvous HOST:PORT go together, the same on each machine.")
-    if not any(word.startswith("distributed.strategy=") for word in arguments):
+    if chosen_strategy(arguments) == "single":
         arguments = (*arguments, "-o", "distributed.strategy=ddp")
     meeting = ["--standalone"]
     if rendezvous is not None:
@@ -57,6 +57,20 @@ def command(
         os.environ["OSTINATO_LAUNCHER"] = f"{os.getpid()}:{answer}"
         well = run_group(nproc, [*meeting, f"--max-restarts={max_restarts}"], arguments)
         sys.exit(int(answer.read_text()) if answer.is_file() else int(not well or nodes == 1))
+
+
+def chosen_strategy(arguments: tuple[str, ...]) -> str:
+    """What the config asks for. What is wrong with it is for the ranks to say."""
+    from ostinato.cli.train import command as train
+    from ostinato.cli.train import requested
+
+    try:
+        given = train.make_context("train", list(arguments), resilient_parsing=True).params
+        name = (f"experiment.name={given['name']}",) if given["name"] else ()
+        overrides, path = (*given["overrides"], *name), (given["configs"] or (None,))[0]
+        return requested(path, overrides, given["resume"], given["name"])[0].distributed.name
+    except (OstinatoError, click.ClickException):
+        return "single"
 
 
 def run_group(nproc: int, options: list[str], arguments: tuple[str, ...]) -> bool:

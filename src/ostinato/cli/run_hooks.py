@@ -57,7 +57,7 @@ def add_hooks(built: Built, folder: Path, write: hooks.Write, say: Callable[[str
     wanted = trainer.config.evaluation.stop_when
     goal = Goal.of(wanted) if wanted else None
     trainer.add_hook(hooks.Evaluate(write, average, goal), every=logging.eval_interval)
-    if trainer.strategy.is_main and logging.samples_interval and can_be_sampled(trainer):
+    if logging.samples_interval and can_be_sampled(trainer):
         trainer.add_hook(SampleText(folder / "outputs" / "samples", say), every=logging.samples_interval)
     if trainer.strategy.is_main and logging.profile:
         trainer.add_hook(hooks.Profile(str(folder / "logs" / "trace.json"), *logging.profile))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ class Single:
     world_size = 1
     elastic = False  # the same sum on any number of ranks; set before a model is wrapped
     tree: TreeSum | None = None
+    sharded = False  # every rank holds the whole model
+    mixed_precision = "fp32"  # set before a model is placed
 
     def __init__(self, device: str) -> None:
         self.device = choose_device(device)
@@ -37,6 +40,17 @@ class Single:
 
     def close(self) -> None:
         pass
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """A model that was built, perhaps on the meta device, where it will be filled with its weights."""
+        if any(one.is_meta for one in model.parameters()):
+            return model.to_empty(device=self.device)
+        return model.to(self.device)
+
+    @contextmanager
+    def whole_model(self, model: nn.Module) -> Iterator[nn.Module]:
+        """The model as one process can run it alone, to sample from; all ranks enter, whatever they do with it."""
+        yield model
 
     def wrap_model(self, model: nn.Module) -> nn.Module:
         """The model as it will be trained, on this rank's device."""

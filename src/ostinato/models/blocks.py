@@ -104,15 +104,16 @@ class Norm(nn.Module):
         return self.weight.to(torch.promote_types(self.weight.dtype, torch.float32)) + self.offset
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.factors
-        wide = x if x.dtype == weight.dtype else x.to(weight.dtype)
+        kind = torch.promote_types(x.dtype, self.weight.dtype)  # of two, the wider one
+        wide, weight = x.to(kind), self.factors.to(kind)
+        bias = None if self.bias is None else self.bias.to(kind)
         if self.kind == "layer":
-            return F.layer_norm(wide, self.shape, weight, self.bias, self.eps).to(x.dtype)
+            return F.layer_norm(wide, self.shape, weight, bias, self.eps).to(x.dtype)
         if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             normed = RootMeanSquareNorm.apply(wide.reshape(-1, *self.shape), weight, self.eps).view(x.shape)
         else:
             normed = F.rms_norm(wide, self.shape, weight, self.eps)
-        return (normed if self.bias is None else normed + self.bias).to(x.dtype)
+        return (normed if bias is None else normed + bias).to(x.dtype)
 
 
 class Attention(nn.Module):

@@ -44,6 +44,7 @@ class Transformer(LanguageModel):
     """
 
     heads = ("lm_head.weight", "score.weight", "reward_mean", "reward_std")  # what models of other outputs have or lack
+    forward_methods = ("as_teacher", "scalars")  # which read weights, as forward does
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ostinato.core.errors import RefusedError
 from ostinato.core.manifest import hash_of, json_text
+from ostinato.distributed.shards import whole
 from ostinato.training.tensor_files import raw_bytes
 
 
@@ -18,7 +19,7 @@ def digests_of(weights: Mapping[str, Tensor]) -> dict[str, str]:
     found = {}
     for name, weight in weights.items():
         digest = xxhash.xxh3_128(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-        digest.update(raw_bytes(weight.detach().cpu()))
+        digest.update(raw_bytes(whole(weight).cpu()))
         found[name] = digest.hexdigest()
     return found
 

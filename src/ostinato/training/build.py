@@ -20,10 +20,11 @@ from ostinato.distributed.strategy import Strategy
 from ostinato.training import numerics
 from ostinato.training.guards import LossGuard
 from ostinato.training.initialise import parameter_groups
+from ostinato.training.model_files import model_files
 from ostinato.training.model_maker import ModelMaker, with_output
 from ostinato.training.trainer import BaseTrainer, Parts
 from ostinato.training.vocabulary import check_same_tokens, describe_vocabulary, growth, rows_of
-from ostinato.training.weights import Origin, find_origin, inherited_tokenizer, model_files
+from ostinato.training.weights import Origin, find_origin, inherited_tokenizer
 
 Event = Callable[..., None]
 
@@ -56,6 +57,7 @@ def build(
     config.check_ranks(strategy.world_size)
     if config.generation.remote is not None:
         raise UserError("generation.remote: sampling from a server is not built yet. Leave it null.")
+    strategy.mixed_precision = config.training.mixed_precision
     tier = numerics.choose_tier(config.training.numerics, strategy.device)
     numerics.apply_tier(tier, config, strategy.device)
     if tier == "elastic":
@@ -75,7 +77,7 @@ def build(
     data = main_first(strategy, prepare)
 
     node, inputs = model_description(config, origin, data, algorithm.model_output)
-    models = algorithm.make_models(ModelMaker(config, node, inputs, strategy.device, origin), config.algorithm.options)
+    models = algorithm.make_models(ModelMaker(config, node, inputs, strategy, origin), config.algorithm.options)
     for trained in models.values():
         prepare_model(trained, config)
     strategy.wrap_model(nn.ModuleDict(models))

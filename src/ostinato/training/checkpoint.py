@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from ostinato.core import manifest as manifests
 from ostinato.core.errors import RefusedError
 from ostinato.core.manifest import Damaged
+from ostinato.distributed.shards import whole
+from ostinato.training.checkpoint_tensors import CheckpointTensors, fill, shape_of
 from ostinato.training.tensor_files import describe, write_file, write_tensors
 
 SHARD_BYTES = 5 << 30
@@ -130,18 +131,15 @@ def shards(tensors: Mapping[str, Sized], limit_bytes: int = SHARD_BYTES) -> list
     return parts
 
 
-def read_tensors(folder: Path, manifest: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
+def read_tensors(folder: Path, manifest: Mapping[str, Any], prefix: str) -> CheckpointTensors:
     """The tensors whose name begins with `prefix` (without it), on the CPU. The files must have been verified."""
-    by_file: dict[str, list[str]] = {}
-    for name, entry in manifest["tensors"].items():
-        if name.startswith(prefix):
-            by_file.setdefault(entry["file"], []).append(name)
-    tensors: dict[str, Tensor] = {}
-    for file, names in by_file.items():
-        with safe_open(folder / file, framework="pt") as opened:
-            for name in names:
-                tensors[name.removeprefix(prefix)] = opened.get_tensor(name.split("/", 1)[1])
-    return tensors
+    return CheckpointTensors(
+        {
+            name.removeprefix(prefix): (folder / entry["file"], name.split("/", 1)[1])
+            for name, entry in manifest["tensors"].items()
+            if name.startswith(prefix)
+        }
+    )
 
 
 def newest_good(
@@ -173,7 +171,7 @@ def newest_good(
 
 def host_copy(tensor: Tensor) -> Tensor:
     """A copy in host memory that later steps do not touch."""
-    return tensor.detach().to("cpu", copy=True)
+    return whole(tensor).to("cpu", copy=True)
 
 
 def load_into(target: Mapping[str, Tensor], source: Mapping[str, Tensor], what: str) -> None:
@@ -182,7 +180,7 @@ def load_into(target: Mapping[str, Tensor], source: Mapping[str, Tensor], what: 
         raise RefusedError(f"{what}: these tensors are in one of checkpoint and model only: {', '.join(missing[:5])}")
     with torch.no_grad():
         for name, tensor in target.items():
-            if tensor.shape != source[name].shape:
-                shapes = f"{list(source[name].shape)}, the model wants {list(tensor.shape)}"
+            if (shape := shape_of(source, name)) != tuple(tensor.shape):
+                shapes = f"{list(shape)}, the model wants {list(tensor.shape)}"
                 raise RefusedError(f"{what}: {name} has shape {shapes}")
-            tensor.copy_(source[name])
+            fill(tensor, source, name)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ostinato.core.errors import RefusedError
 from ostinato.training.adapters import AdapterOrigin
 from ostinato.training.export_config import ExportedModel
-from ostinato.training.foreign import located, read_config
+from ostinato.training.foreign import read_config
+from ostinato.training.foreign_weights import located
 from ostinato.training.initialise import build_model
 from ostinato.training.planned_tensor import PlannedTensor
 from ostinato.training.score_model import STATISTICS, stored_statistics

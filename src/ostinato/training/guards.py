@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from torch import nn
 
 from ostinato.core.errors import OstinatoError
+from ostinato.distributed.shards import whole
 
 WINDOW = 128
 SPIKE_DEVIATIONS = 6.0
@@ -70,7 +71,7 @@ class LossGuard:
     def _not_finite(self, step: int, loss: float, norm: float, losses: Sequence[float], named: Named) -> None:
         bad_batch = next((m for m, value in enumerate(losses) if not math.isfinite(value)), None)
         where = f"micro-batch {bad_batch}" if bad_batch is not None else "the gradients"
-        parameter = next((n for n, p in named if p.grad is not None and not p.grad.isfinite().all()), "none")
+        parameter = next((n for n, p in named if p.grad is not None and not whole(p.grad).isfinite().all()), "none")
         text = (
             f"step {step}: loss {loss:.6g}, gradient norm {norm:.6g}: not finite in {where}; "
             f"first bad parameter: {parameter}."

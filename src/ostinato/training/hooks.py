@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ostinato.core.types import StepOutput
+from ostinato.distributed.shards import own, put
 from ostinato.training.goals import Goal
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class Average:
     @torch.no_grad()
     def __call__(self, trainer: BaseTrainer, output: StepOutput) -> None:
         current = dict(trainer.model.named_parameters())
-        torch._foreach_lerp_(list(self.weights.values()), [current[n] for n in self.weights], 1.0 - self.decay)
+        averages = [own(average) for average in self.weights.values()]
+        torch._foreach_lerp_(averages, [own(current[n]) for n in self.weights], 1.0 - self.decay)
 
     def swapped(self, model: nn.Module) -> Swapped:
         """A context in which the model has the averaged weights."""
@@ -87,7 +89,7 @@ class Average:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         for name, weight in self.weights.items():
-            weight.copy_(state[name])
+            put(weight, state[name])
 
 
 class Swapped:
@@ -98,13 +100,19 @@ class Swapped:
         self.weights = weights
 
     def __enter__(self) -> None:
-        self.own = {name: parameter.data for name, parameter in self.parameters.items()}
-        for name, parameter in self.parameters.items():
-            parameter.data = self.weights[name]
+        self._swap()
 
     def __exit__(self, *_: object) -> None:
+        self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        """In place, since a sharded parameter's memory is what is gathered."""
         for name, parameter in self.parameters.items():
-            parameter.data = self.own[name]
+            mine, other = own(parameter), own(self.weights[name])
+            before = mine.clone()
+            mine.copy_(other)
+            other.copy_(before)
 
 
 class Profile:

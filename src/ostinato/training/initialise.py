@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -12,19 +12,32 @@ from ostinato.core import seeding
 from ostinato.core.config import Component
 from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import MODELS
+from ostinato.distributed.shards import put
+
+Place = Callable[[nn.Module], nn.Module]
+"""Puts a model, perhaps without memory yet, where a strategy wants it."""
 
 
-def build_model(node: Component, inputs: ModelInputs, seed: int, device: torch.device) -> nn.Module:
+def build_model(
+    node: Component,
+    inputs: ModelInputs,
+    seed: int,
+    device: torch.device,
+    place: Place | None = None,
+    filled: Callable[[nn.Module], Collection[str]] | None = None,
+) -> nn.Module:
     """Build a registered model and draw its weights.
 
     A model with `initial_value(name, shape, generator)` is built without memory and filled parameter by parameter.
-    Any other module is built by torch's own initialisation, each submodule under the key of its name.
+    Any other module is built by torch's own initialisation, each submodule under the key of its name. `place`, a
+    strategy's, puts the model where it is filled; without it that is `device`, whole. Weights that `filled` names of
+    the model are given their values afterwards: they are not drawn.
     """
     if hasattr(MODELS.get(node.name), "initial_value"):
         with torch.device("meta"):
             model = MODELS.build(node, inputs)
-        model.to_empty(device=device)
-        draw_parameters(model, seed)
+        model = place(model) if place else model.to_empty(device=device)
+        draw_parameters(model, seed, filled(model) if filled else ())
         return model
     with seeding.preserved_global():
         seeding.reset_global(seed, "init")
@@ -33,15 +46,17 @@ def build_model(node: Component, inputs: ModelInputs, seed: int, device: torch.d
             if callable(reset := getattr(module, "reset_parameters", None)):
                 seeding.reset_global(seed, "init", name)
                 reset()
-    return model.to(device)
+    return place(model) if place else model.to(device)
 
 
 @torch.no_grad()
-def draw_parameters(model: Any, seed: int) -> None:
-    """Fill each parameter from its own CPU generator: whole, in fp32, then cast and moved."""
+def draw_parameters(model: Any, seed: int, but: Collection[str] = ()) -> None:
+    """Fill each parameter, `but` some, from its own CPU generator: whole, in fp32, then cast and moved."""
     for name, parameter in model.named_parameters():
+        if name in but:
+            continue
         value = model.initial_value(name, tuple(parameter.shape), seeding.generator(seed, "init", name))
-        parameter.copy_(value)
+        put(parameter, value)
 
 
 def parameter_groups(models: Mapping[str, nn.Module]) -> list[dict[str, object]]:

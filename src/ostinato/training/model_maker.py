@@ -12,6 +12,7 @@ from ostinato.core.errors import UserError
 from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import MODELS
 from ostinato.core.signatures import signature_of
+from ostinato.distributed.strategy import Strategy
 from ostinato.training.adapters import adapted, share_base
 from ostinato.training.initialise import build_model
 from ostinato.training.weights import Origin, find_weights
@@ -27,12 +28,15 @@ def with_output(node: Component, output: str) -> Component:
 
 
 class ModelMaker:
-    """`make()` is the config's model, from its origin's weights if it has one, on this rank's device."""
+    """`make()` is the config's model, from its origin's weights if it has one, on this rank's device.
+
+    Where a strategy shards, it does so before any weight is there. Models with adapters are made whole first.
+    """
 
     def __init__(
-        self, config: Config, node: Component, inputs: ModelInputs, device: torch.device, origin: Origin | None
+        self, config: Config, node: Component, inputs: ModelInputs, strategy: Strategy, origin: Origin | None
     ) -> None:
-        self.config, self.node, self.inputs, self.device, self.origin = config, node, inputs, device, origin
+        self.config, self.node, self.inputs, self.strategy, self.origin = config, node, inputs, strategy, origin
         self.first: nn.Module | None = None
 
     def __call__(self, output: str | None = None, init_from: str | None = None) -> nn.Module:
@@ -43,12 +47,18 @@ class ModelMaker:
         node = self.node if output is None else with_output(self.node, output)
         origin = find_weights(init_from, self.config.experiment.output_root) if init_from else self.origin
         seed, adapter = self.config.experiment.seed, self.config.model.adapter
-        model = build_model(node, self.inputs, seed, self.device)
+        in_parts = adapter is None and (origin is None or origin.in_parts)
+        later = self.strategy.sharded and not in_parts
+        device = torch.device("cpu") if later else self.strategy.device
+        place = None if later else self.strategy.place
+        model = build_model(node, self.inputs, seed, device, place, origin.fills if origin else None)
         if adapter is not None:
             model = adapted(model, adapter, origin, seed)
-            if self.first is not None:
+            if self.first is not None and not later:
                 share_base(model, self.first)
         elif origin is not None:
             origin.load_into(model)
+        if later:
+            model = self.strategy.place(model)
         self.first = self.first or model
         return model

@@ -54,7 +54,7 @@ def check_elastic(training: Training, strategy: Strategy) -> None:
     def refuse(key: str, reason: str) -> UserError:
         return UserError(f"{key}: {reason} Or choose training.numerics: deterministic.")
 
-    if not hasattr(strategy, "elastic"):
+    if not hasattr(strategy, "elastic") or strategy.sharded:
         raise refuse("distributed.strategy", "elastic numerics are built for single and ddp. Choose one of them.")
     if strategy.world_size & (strategy.world_size - 1):
         raise refuse("training.numerics", f"elastic takes 1, 2, 4, 8, ... ranks, not {strategy.world_size}.")

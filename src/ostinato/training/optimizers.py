@@ -14,7 +14,9 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Muon, Optimizer
 
+from ostinato.core.errors import UserError
 from ostinato.core.registry import OPTIMIZERS
+from ostinato.distributed.shards import is_sharded, own
 
 Implementation = Literal["default", "fused", "foreach"]
 Groups = list[dict[str, Any]]
@@ -58,6 +60,8 @@ def sgd(
     weight_decay: float = 0.0,
 ) -> Optimizer:
     """Stochastic gradient descent; weight decay is added to the gradient, as usual for it."""
+    if any(is_sharded(parameter) for group in groups for parameter in group["params"]):
+        implementation = "foreach"  # torch's fused one knows no sharded tensors
     return SGD(
         _with_decay(groups, weight_decay),
         lr=learning_rate,
@@ -111,6 +115,10 @@ def muon(
 
     hidden, rest = _split(_with_decay(groups, weight_decay), is_hidden_matrix)
     parts: list[Optimizer] = []
+    if any(is_sharded(parameter) for group in hidden for parameter in group["params"]):
+        raise UserError(
+            "optimizer.name: muon works on whole matrices, and distributed.strategy cuts them. Choose adamw, or ddp."
+        )
     if hidden:
         scaled = [{**group, "lr_scale": matrix_lr_scale} for group in hidden]
         parts.append(
@@ -139,13 +147,14 @@ class Lion(Optimizer):
             for p in parameters:
                 if not self.state[p]:
                     self.state[p]["exp_avg"] = torch.zeros_like(p)
-            gradients: list[torch.Tensor] = [p.grad for p in parameters]
-            averages = [self.state[p]["exp_avg"] for p in parameters]
+            gradients = [own(p.grad) for p in parameters]
+            averages = [own(self.state[p]["exp_avg"]) for p in parameters]
+            weights = [own(p) for p in parameters]
             rate, (beta1, beta2) = group["lr"], group["betas"]
             update = torch._foreach_lerp(averages, gradients, 1 - beta1)
             torch._foreach_sign_(update)
-            torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
-            torch._foreach_add_(parameters, update, alpha=-rate)
+            torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
+            torch._foreach_add_(weights, update, alpha=-rate)
             torch._foreach_lerp_(averages, gradients, 1 - beta2)
 
 

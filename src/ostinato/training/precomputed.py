@@ -19,6 +19,7 @@ from ostinato.core.errors import RefusedError
 from ostinato.core.manifest import hash_of
 from ostinato.data.fingerprint import made_once
 from ostinato.data.formats import SampleFormat, Samples
+from ostinato.distributed.shards import whole
 from ostinato.training.base_weights import digests_of
 from ostinato.training.parts import Parts
 from ostinato.training.state import named_weights, stored_weights
@@ -62,8 +63,12 @@ def precompute(parts: Parts, score: Score) -> None:
 
     def ready(samples: Samples) -> Samples:
         folder = data.format.options.cache / "references" / hash_of([VERSION, model, samples.fingerprint])
-        if strategy.is_main and not folder.is_dir():
+        missing = strategy.share(not folder.is_dir())
+        if missing and strategy.is_main:
             write(folder, samples, rows, scores)
+        elif missing and strategy.sharded:  # rank 0 cannot compute alone
+            for start in range(0, len(samples), rows):
+                scores(samples, range(start, min(start + rows, len(samples))))
         strategy.share(None)  # the others wait for rank 0
         found = Precomputed(samples, folder)
         for index, now in enumerate(scores(samples, range(min(rows, len(samples))))):
@@ -109,6 +114,6 @@ def fingerprint(model: nn.Module, precision: str) -> str:
     digest = xxhash.xxh3_128()
     for name, weight in sorted(named_weights(model).items()):
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(whole(weight).cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     described: Any = getattr(model, "config_dict", model.__repr__)
     return hash_of([digest.hexdigest(), precision, str(described())])

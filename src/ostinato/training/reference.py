@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ostinato.distributed.shards import own
+
 
 def reference_model(model: nn.Module) -> Any:
     """What gives the outputs of the model as it is now, in evaluation mode: a frozen copy, same dtype and kernels.
@@ -27,17 +29,17 @@ class StartingWeights:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.first: list[Tensor] = [parameter.detach().clone() for parameter in self.trained]
+        self.first: list[Tensor] = [own(parameter).clone() for parameter in self.trained]
 
     @torch.no_grad()
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """The model's outputs, without gradient. Not between a forward pass and its backward pass."""
-        now, training = [parameter.data for parameter in self.trained], self.model.training
+        now, training = [own(parameter).clone() for parameter in self.trained], self.model.training
         try:
             for parameter, first in zip(self.trained, self.first, strict=True):
-                parameter.data = first
+                own(parameter).copy_(first)
             return self.model.eval()(*inputs, **options)
         finally:
             self.model.train(training)
-            for parameter, own in zip(self.trained, now, strict=True):
-                parameter.data = own
+            for parameter, before in zip(self.trained, now, strict=True):
+                own(parameter).copy_(before)

@@ -18,6 +18,7 @@ from ostinato.data.batches import TokenBatch
 from ostinato.data.conversations import Conversations
 from ostinato.data.encoding import TrainedTokens
 from ostinato.data.formats import DataOptions
+from ostinato.distributed.strategy import Strategy
 
 
 @dataclass
@@ -76,8 +77,8 @@ class RolloutBatch(Batch):
 class ResponseLayout:
     """Lays responses out as fine-tuning rows are: packed, or padded on the right."""
 
-    def __init__(self, options: DataOptions, device: torch.device) -> None:
-        self.options, self.device = options, device
+    def __init__(self, options: DataOptions, strategy: Strategy) -> None:
+        self.options, self.strategy, self.device = options, strategy, strategy.device
 
     def tokens(self, responses: Sequence[Response]) -> tuple[TokenBatch, list[Response]]:
         """One batch, and the responses in the order of its sequences."""
@@ -99,11 +100,17 @@ class ResponseLayout:
         correct = int(sum(one.tensors["correct"].sum() for one in ordered)) if "correct" in names else 0
         return RolloutBatch(tokens, **flat, correct_tokens=correct)  # type: ignore[arg-type]
 
+    def chunks(self, responses: Sequence[Response], size: int) -> list[Sequence[Response]]:
+        """Pieces of `size`, as many on every rank, at least one: those that run short end with empty ones."""
+        cut = list(pieces(responses, size))
+        count = int(self.strategy.gather(torch.tensor([len(cut)])).max())
+        return [*cut, *[[]] * (max(count, 1) - len(cut))]
+
     def fill(
         self, responses: Sequence[Response], size: int, score: Callable[[TokenBatch], Mapping[str, Tensor]]
     ) -> None:
         """Give each response the (n,) tensors that `score` makes of batches of `size` responses, (N,) by name."""
-        for chunk in pieces(responses, size):
+        for chunk in self.chunks(responses, size):
             tokens, ordered = self.tokens(chunk)
             for name, flat in score(tokens).items():
                 for one, own in zip(ordered, flat.split([one.length for one in ordered]), strict=True):

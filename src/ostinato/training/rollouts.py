@@ -22,7 +22,7 @@ from ostinato.data.prompts import Prompt
 from ostinato.distributed.strategy import gather_rows
 from ostinato.generation.generator import Generator
 from ostinato.generation.sampler import SamplingParams
-from ostinato.training.responses import Response, ResponseLayout, RolloutBatch, pieces
+from ostinato.training.responses import Response, ResponseLayout, RolloutBatch
 from ostinato.training.reward_table import STOPS, Table, reward_sums
 from ostinato.training.weights import load_by_name
 
@@ -59,7 +59,7 @@ class Rollouts:
         load = load_by_name(config.experiment.output_root, str(strategy.device))
         context = RewardContext(config.generation.max_new_tokens, trainer.seed, str(strategy.device), load)
         self.rewards = REWARDS.get("weighted_sum")(config.rewards, context) if judged else None
-        self.layout = ResponseLayout(trainer.parts.data.format.options, strategy.device)
+        self.layout = ResponseLayout(trainer.parts.data.format.options, strategy)
 
     def sample(self, prompts: Sequence[Prompt], numbers: Sequence[int], step: int) -> list[Response]:
         """Responses to prompts, scored; `numbers` are the prompts' positions in the data plan."""
@@ -90,11 +90,11 @@ class Rollouts:
     def _responses(
         self, prompts: Sequence[Prompt], numbers: Sequence[int], params: SamplingParams, step: int
     ) -> list[Response]:
-        model, ids = self.trainer.model, [prompt.ids for prompt in prompts]
-        rows = [prompt.row for prompt in prompts]
-        samples = self.generator.generate(
-            model, ids, params, step=step, numbers=numbers, rows=rows, progress=lambda _: self.trainer.poll()
-        )
+        ids, rows = [prompt.ids for prompt in prompts], [prompt.row for prompt in prompts]
+        with self.strategy.whole_model(self.trainer.model) as model:
+            samples = self.generator.generate(
+                model, ids, params, step=step, numbers=numbers, rows=rows, progress=lambda _: self.trainer.poll()
+            )
         behaviour = [{"behaviour": torch.tensor(one.log_probs, device=self.strategy.device)} for one in samples]
         if self.rewards is None:
             return [Response(one, None, None, {}, own) for one, own in zip(samples, behaviour, strict=True)]
@@ -132,9 +132,7 @@ class Rollouts:
 
     def chunks(self, responses: Sequence[Response]) -> list[Sequence[Response]]:
         """The responses of each micro-batch: as many on every rank, those that run short end with empty ones."""
-        cut = list(pieces(responses, self.micro_batch_size(responses)))
-        count = int(self.strategy.gather(torch.tensor([len(cut)])).max())
-        return [*cut, *[[]] * (max(count, 1) - len(cut))]
+        return self.layout.chunks(responses, self.micro_batch_size(responses))
 
     def micro_batch_size(self, responses: Sequence[Response]) -> int:
         """Responses at once on a device."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from ostinato.core.types import StepOutput
 from ostinato.generation.generator import Generator
 from ostinato.generation.sampler import SamplingParams
@@ -31,6 +33,12 @@ class SampleText:
         self.say = say
 
     def __call__(self, trainer: BaseTrainer, output: StepOutput) -> None:
+        with trainer.strategy.whole_model(trainer.model) as model:
+            if trainer.strategy.is_main:
+                self.write(trainer, model, output)
+
+    def write(self, trainer: BaseTrainer, model: nn.Module, output: StepOutput) -> None:
+        """By one rank, with a model that is whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{output.step:08d}"
         rows = trainer.samples() if hasattr(trainer, "samples") else []
@@ -42,7 +50,7 @@ class SampleText:
         generator = Generator(trainer.tokenizer, exact=trainer.parts.exact)
         params = SamplingParams.of(trainer.config.generation, seed=trainer.seed)
         ids = [trainer.parts.data.format.encode_prompt(prompt) for prompt in prompts]
-        samples = generator.generate(trainer.model, ids, params, step=output.step)
+        samples = generator.generate(model, ids, params, step=output.step)
         texts = [prompt + sample.text for prompt, sample in zip(prompts, samples, strict=True)]
         path.with_suffix(".txt").write_text("\n---\n".join(texts) + "\n", encoding="utf-8")
         lines = texts[0].strip().splitlines()[:8]

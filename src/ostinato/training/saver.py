@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ostinato.core.errors import OstinatoError
 from ostinato.core.types import StepOutput
+from ostinato.distributed.strategy import Strategy
 from ostinato.training.checkpoint import Snapshot
 from ostinato.training.checkpoint_folder import Checkpoints
 from ostinato.training.state import collect, restore
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Saver:
-    """A hook that saves; rank 0 writes, since under replicas it holds everything.
+    """A hook that saves; rank 0 writes. Where each rank holds a part of the state, all gather it, tensor by tensor.
 
     `facts` goes into each manifest (run, world, fingerprints); `model_files` lie beside the weights (config.json,
     tokenizer); `sync()` makes the metrics rows durable before a checkpoint is committed.
@@ -41,24 +44,33 @@ class Saver:
     def __call__(self, trainer: BaseTrainer, output: StepOutput) -> None:
         last = output.step == trainer.total_steps
         due = bool(self.every) and output.step % self.every == 0
-        if due or last or (trainer.strategy.is_main and self.checkpoints.must_retry):
+        if due or last or self.must_retry(trainer.strategy):
             self.save(trainer, wait=last)
 
     def save(self, trainer: BaseTrainer, *, wait: bool) -> None:
         """Copy the state and write it; a step that was just saved, or step 0, is not saved again."""
-        if not trainer.strategy.is_main:
+        strategy = trainer.strategy
+        if not (strategy.is_main or strategy.sharded):
             return
-        if trainer.global_step and trainer.global_step != self.saved_step or self.checkpoints.must_retry:
-            self.sync()
+        if trainer.global_step and trainer.global_step != self.saved_step or self.must_retry(strategy):
+            self.saved_step = trainer.global_step
+            if strategy.is_main:
+                self.sync()
             tensors, state = collect(trainer)
+            if not strategy.is_main:
+                return
             metrics = self.evaluated if self.evaluated_step == trainer.global_step else {}
             snapshot = Snapshot(trainer.global_step, tensors, self.model_files, state, self.facts, metrics)
-            self.saved_step = trainer.global_step
             self.checkpoints.save(snapshot, wait=wait)
         if wait:
             self.checkpoints.wait()
             if self.checkpoints.failures:
                 raise OstinatoError("cannot save: the last checkpoint of this run could not be written.")
+
+    def must_retry(self, strategy: Strategy) -> bool:
+        """Whether the last save failed: what rank 0 knows, which ranks that save together must agree on."""
+        failed = strategy.is_main and self.checkpoints.must_retry
+        return bool(strategy.gather(torch.tensor([failed])).any()) if strategy.sharded else failed
 
     def load(self, trainer: BaseTrainer) -> int:
         """Restore the newest good checkpoint, verified by rank 0; returns its step, 0 if none was ever written."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ostinato.core.errors import RefusedError
+from ostinato.distributed.shards import laid_out_like, whole
 from ostinato.training.base_weights import refuse_other_base
 from ostinato.training.checkpoint import host_copy, load_into, read_tensors
 from ostinato.training.optimizers import named_parameters
@@ -38,8 +39,11 @@ def bases(trainer: BaseTrainer) -> dict[str, Any]:
 
 
 def collect(trainer: BaseTrainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors as host copies, plain state) of model, optimizer, algorithm, hooks and plan."""
-    tensors = {f"model/{name}": host_copy(weight) for name, weight in stored_weights(trainer.model).items()}
+    """(tensors as host copies, plain state) of model, optimizer, algorithm, hooks and plan.
+
+    Under a strategy that shards, all ranks take part, tensor by tensor; those that do not write keep none.
+    """
+    tensors = {f"model/{name}": weight for name, weight in stored_weights(trainer.model).items()}
     plain: dict[str, Any] = {"bases": found} if (found := bases(trainer)) else {}
     store(optimizer_state(trainer.optimizer), "optimizer", tensors, plain.setdefault("optimizer", {}))
     store(trainer.state(), "algorithm", tensors, plain.setdefault("algorithm", {}))
@@ -53,7 +57,11 @@ def collect(trainer: BaseTrainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
             plain.setdefault("hooks", {}).setdefault(hook.name, {}),
         )
     plain["plan"] = {"step": trainer.plan_step, "skips": [list(skip) for skip in trainer.plan_skips]}
-    return tensors, plain
+    if trainer.strategy.is_main:
+        return {name: host_copy(tensor) for name, tensor in tensors.items()}, plain
+    for tensor in tensors.values():
+        whole(tensor)
+    return {}, plain
 
 
 def restore(trainer: BaseTrainer, folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -64,14 +72,12 @@ def restore(trainer: BaseTrainer, folder: Path, manifest: Mapping[str, Any]) -> 
     load_into(stored_weights(trainer.model), read_tensors(folder, manifest, "model/"), str(folder))
     load_optimizer(trainer.optimizer, read_tensors(folder, manifest, "optimizer/"), state.get("optimizer", {}))
     rest = read_tensors(folder, manifest, "algorithm/")
-    own = {name: tensor for name, tensor in rest.items() if not name.startswith(("hooks/", "models/"))}
+    own = rest.without([name for name in rest if name.startswith(("hooks/", "models/"))])
     for label, model in beside(trainer).items():
         load_into(stored_weights(model), read_tensors(folder, manifest, f"algorithm/models/{label}/"), str(folder))
     trainer.load_state({**state["algorithm"], **own})
     for hook in trainer.stateful():
-        prefix = f"hooks/{hook.name}/"
-        tensors = {n.removeprefix(prefix): t for n, t in rest.items() if n.startswith(prefix)}
-        hook.load_state({**state.get("hooks", {}).get(hook.name, {}), **tensors})
+        hook.load_state({**state.get("hooks", {}).get(hook.name, {}), **rest.below(f"hooks/{hook.name}/")})
     trainer.plan_skips = [(int(first), int(count)) for first, count in state["plan"]["skips"]]
     trainer.global_step = manifest["step"]
     trainer.plan_step = state["plan"].get("step", manifest["step"])
@@ -83,10 +89,10 @@ def beside(trainer: BaseTrainer) -> dict[str, nn.Module]:
 
 
 def store(values: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-    """Sort a flat state into tensors (copied, under `prefix/name`) and plain values."""
+    """Sort a flat state into tensors (under `prefix/name`) and plain values."""
     for name, value in values.items():
         if isinstance(value, Tensor):
-            tensors[f"{prefix}/{name}"] = host_copy(value)
+            tensors[f"{prefix}/{name}"] = value
         else:
             plain[name] = value
 
@@ -102,14 +108,16 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
     """The reverse of `optimizer_state`, placed and typed by the optimizer itself."""
+    parameters = dict(named_parameters(optimizer))
     state: dict[str, dict[str, Any]] = {}
     for source in (tensors, plain):
         for path, value in source.items():
             name, _, field = path.rpartition("/")
+            if isinstance(value, Tensor) and name in parameters:
+                value = laid_out_like(value, parameters[name])
             state.setdefault(name, {})[field] = value
-    names = [name for name, _ in named_parameters(optimizer)]
-    if unknown := sorted(set(state) - set(names)):
+    if unknown := sorted(set(state) - set(parameters)):
         raise RefusedError(f"the checkpoint holds optimizer state of unknown parameters: {', '.join(unknown[:5])}")
     whole = optimizer.state_dict()
-    whole["state"] = {index: state[name] for index, name in enumerate(names) if name in state}
+    whole["state"] = {index: state[name] for index, name in enumerate(parameters) if name in state}
     optimizer.load_state_dict(whole)
