@@ -22,7 +22,7 @@ from ostinato.data.chat_templates import TEMPLATES
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.data.tokenizer_kinds import byte
 from ostinato.training.initialise import build_model
-from ostinato.training.weights import model_files
+from ostinato.training.model_files import model_files
 
 OPTIONS = {"width": 32, "layers": 2, "heads": 4, "init_std": 0.3}
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ostinato.core.config import Component
 from ostinato.core.errors import OstinatoError
 from ostinato.core.registry import FAMILIES
+from ostinato.training.initialise import build_model
 from ostinato.training.weights import find_weights
 from tests.models.family_shapes import FAMILIES as SHAPES
 from tests.models.family_shapes import LENGTH, VOCABULARY, theirs
@@ -50,7 +52,7 @@ def test_the_config_of_a_family_is_written_as_it_was_read(family: str, tmp_path:
 
 def test_every_family_is_tried() -> None:
     tried = {theirs(family).config.model_type for family in SHAPES}
-    assert tried == set(FAMILIES.names())
+    assert tried | {"gemma3"} == set(FAMILIES.names())  # which is tried below
 
 
 @pytest.mark.parametrize("family", ["llama2", "phi3", "gpt2", "smollm"])
@@ -90,12 +92,85 @@ def cut(path: Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
 
 
+@pytest.mark.parametrize("year", ["now", "before"])
+def test_of_a_gemma_with_eyes_the_text_part_is_read(year: str, tmp_path: Path) -> None:
+    folder, model = folder_of("gemma3", tmp_path)
+    text = json.loads((folder / "config.json").read_text())
+    change(folder, model_type="gemma3", architectures=["Gemma3ForConditionalGeneration"], text_config=text)
+    change(folder, **{name: ... for name in text if name not in ("model_type", "architectures")})
+    new = "model.language_model." if year == "now" else "language_model.model."
+    weights = load_file(folder / "model.safetensors")
+    weights = {name.replace("model.", new, 1): tensor for name, tensor in weights.items()}
+    eyes = {"model.vision_tower.x.weight": torch.ones(2), "multi_modal_projector.y": torch.ones(2)}
+    save_file({**weights, **eyes}, folder / "model.safetensors")
+    own = find_weights(str(folder), tmp_path).build("cpu")
+    with torch.no_grad():
+        torch.testing.assert_close(own(TOKENS), model(TOKENS).logits, rtol=1e-5, atol=1e-5)
+    assert own.hf_config()["architectures"] == ["Gemma3ForCausalLM"]
+
+
+def test_ropes_in_the_spelling_of_older_files(tmp_path: Path) -> None:
+    folder, model = folder_of("llama3", tmp_path)
+    rope = json.loads((folder / "config.json").read_text())["rope_parameters"]
+    old = {**rope, "type": rope["rope_type"]}
+    theta = old.pop("rope_theta")
+    change(folder, rope_parameters=..., rope_theta=theta, rope_scaling=old)
+    own = find_weights(str(folder), tmp_path).build("cpu")
+    with torch.no_grad():
+        torch.testing.assert_close(own(TOKENS), model(TOKENS).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_loaded_is_not_drawn_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = folder_of("qwen3", tmp_path)
+    kind, drawn = type(find_weights(str(folder), tmp_path).build("cpu")), []
+    draw = kind.initial_value
+    monkeypatch.setattr(kind, "initial_value", lambda own, *how: drawn.append(how[0]) or draw(own, *how))
+    origin = find_weights(str(folder), tmp_path)
+    origin.build("cpu")
+    assert drawn == []
+    node, inputs = origin.model
+    device = torch.device("cpu")
+    judge = Component(node.name, {**node.options, "output": "scalar"})
+    build_model(judge, inputs, 0, device, origin.fills)
+    assert sorted(drawn) == ["reward_mean", "reward_std", "score.weight"]
+
+
+def test_a_head_of_its_own_that_is_not_there(tmp_path: Path) -> None:
+    folder, model = folder_of("llama2", tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    save_file({n: t for n, t in weights.items() if n != "lm_head.weight"}, folder / "model.safetensors")
+    with pytest.raises(OstinatoError, match="lm_head.weight is missing"):
+        find_weights(str(folder), tmp_path).build("cpu")
+    change(folder, tie_word_embeddings=True)
+    assert find_weights(str(folder), tmp_path).build("cpu").lm_head is None
+
+
+def test_integers_are_no_weights(tmp_path: Path) -> None:
+    folder, _ = folder_of("llama2", tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] = weights["model.norm.weight"].to(torch.int8)
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(OstinatoError, match=r"model.norm.weight holds torch.int8"):
+        find_weights(str(folder), tmp_path).build("cpu")
+
+
+def test_beside_the_model_there_may_be_its_weights_in_another_form(tmp_path: Path) -> None:
+    folder, model = folder_of("mistral", tmp_path)
+    save_file({"tok_embeddings.weight": torch.ones(3)}, folder / "consolidated.safetensors")
+    find_weights(str(folder), tmp_path).build("cpu")
+
+
 FAULTS: dict[str, tuple[Any, str]] = {
     "no config": (lambda folder: (folder / "config.json").unlink(), "there is no config.json"),
     "config that is no JSON": (lambda folder: cut(folder / "config.json", 30), "config.json cannot be read"),
     "a field is missing": (lambda folder: change(folder, hidden_size=...), "hidden_size is missing"),
     "no vocabulary": (lambda folder: change(folder, vocab_size=...), "vocab_size is missing"),
     "no model type": (lambda folder: change(folder, model_type=...), "model_type is missing"),
+    "a rope without its factor": (
+        lambda folder: change(folder, rope_parameters={"rope_type": "linear", "rope_theta": 1e4}),
+        "config.json: factor is missing",
+    ),
+    "a word for a number": (lambda folder: change(folder, rope_theta="x", rope_parameters=...), "cannot be understood"),
     "an activation": (lambda folder: change(folder, hidden_act="relu6"), "hidden_act: 'relu6'"),
     "a classifier": (lambda folder: change(folder, architectures=["LlamaForTokenClassification"]), "no language model"),
     "quantised": (lambda folder: change(folder, quantization_config={"bits": 4}), "quantised weights are not loaded"),

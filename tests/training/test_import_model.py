@@ -74,8 +74,8 @@ def test_scores_of_every_kind_of_family(family: str, tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
     from ostinato.training.initialise import build_model
+    from ostinato.training.model_files import model_files
     from ostinato.training.state import named_weights
-    from ostinato.training.weights import model_files
 
     theirs(family).save_pretrained(tmp_path / "source")
     origin = find_weights(str(tmp_path / "source"), tmp_path)

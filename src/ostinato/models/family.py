@@ -36,8 +36,10 @@ class Family:
 
     architecture: str
     model = "transformer"
-    prefix = "model."
+    prefix: str = "model."
     ignored: tuple[str, ...] = (".rotary_emb.inv_freq",)
+    spellings: tuple[tuple[str, str], ...] = ()  # how names begin, and how they began in files of other years
+    written_as = ""  # the family of its exports, where that is another
     bias = ""  # the key that says whether projections have biases
     fixed: Options = {}  # what every model of the family has
 

@@ -25,9 +25,10 @@ from ostinato.data.tokenizer import Tokenizer
 from ostinato.training.base_weights import base_hashes, digests_of, refuse_other_base
 from ostinato.training.checkpoint import load_into
 from ostinato.training.initialise import build_model
+from ostinato.training.model_files import plain
 from ostinato.training.state import named_weights
 from ostinato.training.vocabulary import growth, with_new_rows
-from ostinato.training.weights import Origin, find_weights, plain
+from ostinato.training.weights import Origin, find_weights
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +151,10 @@ class AdapterOrigin(Origin):
             for options in (self.own.get("adapter", {}), {"name": node.name, **node.options})
         )
         return node.options.get("path") is None and mine == theirs
+
+    def fills(self, model: nn.Module) -> set[str]:
+        """Those of the base's folder: an adapter changes weights that are there."""
+        return self.base.fills(model) if self.base is not None else set()
 
     def load_into(self, model: nn.Module) -> None:
         """Base and adapter, merged; the dtypes stay the model's."""

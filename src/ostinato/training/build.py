@@ -20,10 +20,11 @@ from ostinato.distributed.strategy import Strategy
 from ostinato.training import numerics
 from ostinato.training.guards import LossGuard
 from ostinato.training.initialise import parameter_groups
+from ostinato.training.model_files import model_files
 from ostinato.training.model_maker import ModelMaker, with_output
 from ostinato.training.trainer import BaseTrainer, Parts
 from ostinato.training.vocabulary import check_same_tokens, describe_vocabulary, growth, rows_of
-from ostinato.training.weights import Origin, find_origin, inherited_tokenizer, model_files
+from ostinato.training.weights import Origin, find_origin, inherited_tokenizer
 
 Event = Callable[..., None]
 

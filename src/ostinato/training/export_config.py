@@ -14,9 +14,10 @@ from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import MODELS
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.training.adapters import AdapterOrigin
-from ostinato.training.foreign import Whole, piece_of
+from ostinato.training.foreign_weights import Whole, piece_of
+from ostinato.training.model_files import plain
 from ostinato.training.score_model import score_config, with_padding_token
-from ostinato.training.weights import Origin, plain
+from ostinato.training.weights import Origin
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 

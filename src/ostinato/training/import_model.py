@@ -14,7 +14,8 @@ from ostinato.data.tokenizer import Tokenizer
 from ostinato.training.checkpoint import Snapshot, write_checkpoint
 from ostinato.training.export_config import build_skeleton, tokenizer_of
 from ostinato.training.export_weights import check_weights, native_weights
-from ostinato.training.weights import Origin, model_files
+from ostinato.training.model_files import model_files
+from ostinato.training.weights import Origin
 
 BESIDE = "generation_config.json"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -14,17 +14,24 @@ from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import MODELS
 
 
-def build_model(node: Component, inputs: ModelInputs, seed: int, device: torch.device) -> nn.Module:
+def build_model(
+    node: Component,
+    inputs: ModelInputs,
+    seed: int,
+    device: torch.device,
+    filled: Callable[[nn.Module], Collection[str]] | None = None,
+) -> nn.Module:
     """Build a registered model and draw its weights.
 
     A model with `initial_value(name, shape, generator)` is built without memory and filled parameter by parameter.
-    Any other module is built by torch's own initialisation, each submodule under the key of its name.
+    Any other module is built by torch's own initialisation, each submodule under the key of its name. Weights that
+    `filled` names of the model are given their values afterwards: they are not drawn.
     """
     if hasattr(MODELS.get(node.name), "initial_value"):
         with torch.device("meta"):
             model = MODELS.build(node, inputs)
         model.to_empty(device=device)
-        draw_parameters(model, seed)
+        draw_parameters(model, seed, filled(model) if filled else ())
         return model
     with seeding.preserved_global():
         seeding.reset_global(seed, "init")
@@ -37,9 +44,11 @@ def build_model(node: Component, inputs: ModelInputs, seed: int, device: torch.d
 
 
 @torch.no_grad()
-def draw_parameters(model: Any, seed: int) -> None:
-    """Fill each parameter from its own CPU generator: whole, in fp32, then cast and moved."""
+def draw_parameters(model: Any, seed: int, but: Collection[str] = ()) -> None:
+    """Fill each parameter, `but` some, from its own CPU generator: whole, in fp32, then cast and moved."""
     for name, parameter in model.named_parameters():
+        if name in but:
+            continue
         value = model.initial_value(name, tuple(parameter.shape), seeding.generator(seed, "init", name))
         parameter.copy_(value)
 

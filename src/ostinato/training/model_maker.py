@@ -43,7 +43,7 @@ class ModelMaker:
         node = self.node if output is None else with_output(self.node, output)
         origin = find_weights(init_from, self.config.experiment.output_root) if init_from else self.origin
         seed, adapter = self.config.experiment.seed, self.config.model.adapter
-        model = build_model(node, self.inputs, seed, self.device)
+        model = build_model(node, self.inputs, seed, self.device, origin.fills if origin else None)
         if adapter is not None:
             model = adapted(model, adapter, origin, seed)
             if self.first is not None:

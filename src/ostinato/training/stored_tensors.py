@@ -19,6 +19,7 @@ from ostinato.training.tensor_files import DTYPES, raw_bytes
 
 INDEX = "model.safetensors.index.json"
 TYPES = {name: dtype for dtype, name in DTYPES.items()}
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 MOST_HEADER_BYTES = 100_000_000  # as the format allows
 
 
@@ -79,6 +80,8 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / INDEX
     if not index.is_file():
         found = sorted(path for path in folder.glob("*.safetensors") if path.name != "adapter_model.safetensors")
+        if folder / "model.safetensors" in found:  # beside it there may be the same weights in another form
+            return [folder / "model.safetensors"]
         if not found:
             raise UserError(f"{folder}: no weights here: no *.safetensors file.{pickles(folder)}")
         return found
@@ -93,12 +96,16 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def pickles(folder: Path) -> str:
-    """What to do where weights are there, but as pickles, which run code when they are opened."""
-    found = sorted(path.name for kind in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(kind))
-    if not found:
+    """What to do where weights are there, but as pickles."""
+    return pickle_refused(sorted(path.name for kind in PICKLES for path in folder.glob(kind)))
+
+
+def pickle_refused(names: list[str]) -> str:
+    """A sentence on the first of these files; nothing where there is none."""
+    if not names:
         return ""
     return (
-        f" {found[0]} is a pickle, which may run code when it is opened, and is not read. Convert it where you trust "
+        f" {names[0]} is a pickle, which may run code when it is opened, and is not read. Convert it where you trust "
         "it: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW)."
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,10 +18,12 @@ from ostinato.core.inputs import ModelInputs
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.data.tokenizer_files import has_tokenizer
 from ostinato.data.tokenizer_kinds import as_asked
-from ostinato.training.base_weights import adapter_files
 from ostinato.training.checkpoint import newest_good
-from ostinato.training.foreign import contents, fetched, foreign_model, is_renaming, load_pieces, read_config
+from ostinato.training.foreign import contents, foreign_model, read_config
+from ostinato.training.foreign_weights import is_converted, load_pieces, located
+from ostinato.training.hub_model import fetched
 from ostinato.training.initialise import build_model
+from ostinato.training.state import named_weights
 from ostinato.training.stored_tensors import StoredTensors
 from ostinato.training.vocabulary import growth
 
@@ -63,9 +64,16 @@ class Origin:
 
     def build(self, device: torch.device | str) -> nn.Module:
         """The model with its weights, ready to evaluate: frozen."""
-        model = build_model(*self.model, 0, torch.device(device))
+        model = build_model(*self.model, 0, torch.device(device), self.fills)
         self.load_into(model)
         return model.eval().requires_grad_(False)
+
+    def fills(self, model: nn.Module) -> set[str]:
+        """The weights that `load_into` will write: they need not be drawn before. RefusedError as there."""
+        tensors, config = StoredTensors(self.folder), read_config(self.folder)
+        if is_converted(model, tensors, config):
+            return set(named_weights(model)) - set(model.heads)  # type: ignore[arg-type]
+        return set(located(model, tensors, config))
 
     def load_into(self, model: nn.Module) -> None:
         """Fill a model's weights, names and shapes checked; each tensor is read straight to its place."""
@@ -80,7 +88,7 @@ def find_weights(
     Of a run without @step it is the newest good checkpoint, or the one of `recorded_step`. `key` of the config says so.
     """
     if init_from.startswith("hub:"):
-        folder, lineage = fetched(init_from)
+        folder, lineage = fetched(init_from, key)
         return origin_at(folder, lineage, root)
     name, _, step = (
         init_from.removeprefix("run:").partition("@") if init_from.startswith("run:") else (init_from, "", "")
@@ -169,32 +177,3 @@ def load_by_name(root: Path, device: str) -> Callable[[str], tuple[nn.Module, To
         return origin.build(device), origin.tokenizer()
 
     return load
-
-
-def model_files(
-    config: Config | None, node: Component, model: Any, inputs: ModelInputs, tokenizer: Tokenizer | None
-) -> dict[str, bytes]:
-    """What lies beside the weights in a checkpoint: config.json and the tokenizer's files, if there is one."""
-    import tempfile
-
-    own = {"name": node.name, "options": plain(node.options), "inputs": vars(inputs)}
-    described = model.hf_config() if hasattr(model, "hf_config") else None
-    if described and not is_renaming(model, described):  # transformers finds the weights under other names
-        described = None
-    adapter = adapter_files(model, own)
-    text = json.dumps({**(described or {}), "ostinato": own}, indent=1, ensure_ascii=False)
-    files = {"config.json": text.encode() + b"\n", **adapter}
-    if tokenizer is None:
-        return files
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save(Path(folder))
-        return files | {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
-
-
-def plain(value: Any) -> Any:
-    """Tuples and read-only mappings as lists and dicts, for JSON."""
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if hasattr(value, "items"):
-        return {name: plain(item) for name, item in value.items()}
-    return str(value) if isinstance(value, Path) else value

@@ -16,13 +16,15 @@ class Gemma3Text(Family):
     """Gemma3ForCausalLM."""
 
     architecture = "Gemma3ForCausalLM"
+    vocab_size = 262_208  # with which config.json may leave it out
     fixed: Options = {**GEMMA, "qk_norm": True}
     bias = "attention_bias"
 
     @classmethod
     def options(cls, config: Mapping[str, Any]) -> Options:
         defaults = {"head_dim": HEAD_WIDTH, "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 4096}
-        config = {**defaults, "rope_theta": 1e6, **config}
+        heads = {"num_attention_heads": 8, "num_key_value_heads": 4, "max_position_embeddings": 131_072}
+        config = {**defaults, **heads, "rope_theta": 1e6, **config}
         if config.get("use_bidirectional_attention"):
             raise refuse("use_bidirectional_attention", True)
         found = gemma_options(config, super().options(config))
