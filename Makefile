@@ -37,11 +37,14 @@ extras: setup
 quickstart: setup
 	"$(BIN)/ostinato" train configs/experiments/addition_sft.yaml configs/experiments/addition_grpo.yaml --resume $(ARGS)
 
+# Each process computes with one thread, so that as many as there are cores do not stand in each other's way.
+PYTEST = OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n auto --maxprocesses 8 --dist loadfile
+
 test: setup
-	"$(BIN)/python" -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-quick: setup
-	"$(BIN)/python" -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 lint: setup
 	"$(BIN)/ruff" check .

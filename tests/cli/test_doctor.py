@@ -123,7 +123,8 @@ def test_records_of_strange_shapes_hide_nothing_of_other_runs(root, tmp_path):
     (root / "list" / "metadata.json").write_text('{"hashes": ["x"]}')
     (root / "good" / "status.json").write_text("{")
     os.rename(root / "good", root / "gut ü")
-    (only, other) = runs.damage(root)
+    (only, listed, other) = runs.damage(root)
+    assert listed.text.startswith("list: metadata.json cannot be read") and "hashes is ['x']" in listed.text
     assert only.text.startswith("gut ü: status.json cannot be read")
     assert other.text.startswith("newer: metadata.json cannot be read") and "version 99" in other.text
     (root / "newer" / "status.json").write_text(json.dumps({"version": 99}))

@@ -198,6 +198,12 @@ def test_single_messages_need_a_block_each():
         template.spans(talk, [3])
 
 
+def test_a_block_in_a_comment_is_none():
+    source = "{# {% generation %} #}{% for m in messages %}{{ m.content }}|{% endfor %}"
+    text, spans = ChatTemplate(source, TOKENS).spans(turns("a", "b"), [1], ends=["|"])
+    assert marked(text, spans) == "a|⟦b|⟧"
+
+
 def test_marks_in_the_text_cannot_forge_a_span():
     template = ChatTemplate(TEMPLATES["chatml"], TOKENS)
     with pytest.raises(RowError, match="U\\+FDD0"):
@@ -216,5 +222,7 @@ def test_templates_are_sandboxed_and_know_no_date():
 def test_template_that_raises_or_cannot_be_read():
     with pytest.raises(RowError, match="fails: gemma has no role tool"):
         ChatTemplate(TEMPLATES["gemma"], TOKENS).render([{"role": "tool", "content": "x"}])
+    with pytest.raises(RowError, match="'bos_token' is undefined. The tokenizer has none: take a template"):
+        ChatTemplate(TEMPLATES["llama3_1"], {"bos_token": None}).render(turns("a"))
     with pytest.raises(UserError, match="chat template, line 2: "):
         ChatTemplate("a\n{% for %}", TOKENS)

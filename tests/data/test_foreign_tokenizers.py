@@ -201,6 +201,17 @@ def test_older_files_beside_the_settings(tmp_path):
     assert ours.decode([size + 2, size + 1], skip_special=True) == "plain"
 
 
+def test_a_cut_and_a_padding_left_in_the_file_are_not_applied(tmp_path):
+    fast_folder(tmp_path)
+    whole = Tokenizer.load(tmp_path).encode("the long text")
+    data = json.loads((tmp_path / "tokenizer.json").read_text())
+    data["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+    data["padding"] = {"strategy": {"Fixed": 99}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
+                       "pad_type_id": 0, "pad_token": "!"}  # fmt: skip
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data))
+    assert Tokenizer.load(tmp_path).encode("the long text") == whole
+
+
 def test_ends_of_generation_config(tmp_path, caplog):
     size = fast_folder(tmp_path, eos_token="<a>", extra_special_tokens=["<b>", "<c>"])
     write_json(tmp_path, generation_config={"eos_token_id": [size + 1, size, 99999]})

@@ -123,7 +123,7 @@ def test_what_is_no_page_is_never_written_over(tmp_path):
 
 def test_a_run_with_nothing_and_a_damaged_one_have_a_page(tmp_path):
     bare = write_run(tmp_path, "bare", [], status={"state": "running"})
-    broken = write_run(tmp_path, "broken", train(2), command="not a list", lineage=7, tags=None)
+    broken = write_run(tmp_path, "broken", train(2), lineage={"init_from": 7}, tags=None)
     (bare / "status.json").unlink()
     words = " ".join(Elements(write_report([bare, broken]).read_text(encoding="utf-8")).words)
     assert "recorded in a form that is not understood" in words

@@ -102,6 +102,34 @@ def test_scores_of_every_kind_of_family(family: str, tmp_path: Path) -> None:
     assert same(weights(checkpoint(tmp_path / "runs", "judge")), weights(tmp_path / "judge"))
 
 
+@pytest.mark.parametrize("kind", ["starcoder2", "stablelm"])
+def test_a_model_that_transformers_computes(kind: str, tmp_path: Path) -> None:
+    """No family of ours: through `hf`, as a language model and as one that scores texts."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+    }
+    sizes |= {"vocab_size": VOCABULARY, "max_position_embeddings": LENGTH}
+    config = AutoConfig.for_model(kind, **sizes, num_labels=1, pad_token_id=257)
+    for automatic in (AutoModelForCausalLM, AutoModelForSequenceClassification):
+        name = automatic.__name__
+        model = automatic.from_config(config).eval()
+        model.save_pretrained(tmp_path / name)
+        byte().save(tmp_path / name)
+        ostinato("import", tmp_path / name, "--name", name, "--root", tmp_path / "runs")
+        ostinato("export", name, "--to", tmp_path / f"{name}-out", "--root", tmp_path / "runs")
+        assert same(weights(tmp_path / f"{name}-out"), weights(tmp_path / name))
+        again = automatic.from_pretrained(tmp_path / f"{name}-out").eval()
+        assert type(again) is type(model)
+        with torch.no_grad():
+            assert torch.equal(again(TOKENS).logits, model(TOKENS).logits)
+
+
 def test_shards_old_names_and_types_of_their_own(tmp_path: Path) -> None:
     """What files of several years hold: names without a prefix, buffers, a tied head stored twice, norms in fp32."""
     from safetensors.torch import save_file

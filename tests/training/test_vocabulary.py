@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from ostinato.data.tokenizer import Tokenizer
 from ostinato.data.tokenizer_kinds import bpe
 from ostinato.training.vocabulary import ROWS_AT_ONCE, with_new_rows
+from tests.data.foreign import write_json
 from tests.faults.processes import finish
 
 BASE = """
@@ -87,3 +88,44 @@ def test_tokens_are_added_in_a_chain(tmp_path: Path, tied: str) -> None:
     (tmp_path / "other.yaml").write_text(other)
     assert finish(["train", str(tmp_path / "other.yaml")], log) == 2
     assert "for the model of model.init_from it is" in log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tied", [True, False])
+def test_tokens_are_added_to_a_folder_of_hugging_face(tmp_path: Path, tied: bool) -> None:
+    """Vocabulary and merges, a Qwen3 of random weights, two tokens more: transformers reads what comes out, old logits
+    are bit-equal, and a new token's logit is the mean of the old ones."""
+    transformers = pytest.importorskip("transformers")
+    made = json.loads(bpe(["the quick answer is think"] * 5, 320)._backend.to_str())
+    vocabulary, size = made["model"]["vocab"], len(made["model"]["vocab"])
+    names = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    added = {str(size + n): {"content": name, "special": True} for n, name in enumerate(names)}
+    config = transformers.Qwen3Config(
+        vocab_size=size + 3, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, max_position_embeddings=256, tie_word_embeddings=tied,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    before = transformers.Qwen3ForCausalLM(config).eval()
+    before.save_pretrained(tmp_path / "qwen")
+    settings = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|endoftext|>", "added_tokens_decoder": added}
+    write_json(tmp_path / "qwen", vocab=vocabulary, tokenizer_config=settings)
+    merges = "\n".join(" ".join(merge) for merge in made["model"]["merges"])
+    (tmp_path / "qwen/merges.txt").write_text(merges + "\n")
+    rows = [{"prompt": f"say {n}", "response": f"<think>\n{n}\n</think>\n\n{n}"} for n in range(8)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = MORE.format(folder=tmp_path).replace('"run:base"', str(tmp_path / "qwen"))
+    (tmp_path / "more.yaml").write_text(text.replace('"</think>"]', '"</think>"], chat_template: qwen3'))
+    log = tmp_path / "log"
+    assert finish(["train", str(tmp_path / "more.yaml")], log) == 0, log.read_text()
+    assert f"2 new (<think>, </think>), the mean of the {size + 3} of init_from" in log.read_text()
+    folder = tmp_path / "runs/more/checkpoints/step_00000001/model"
+    after = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    ids = torch.randint(0, size, (2, 9), generator=torch.manual_seed(0))
+    with torch.no_grad():
+        old, new = before(ids).logits, after(ids).logits
+    assert torch.equal(new[..., : size + 3], old)
+    torch.testing.assert_close(new[..., size + 3 :], old.mean(-1, keepdim=True).expand(-1, -1, 2), rtol=0, atol=1e-6)
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(folder), Tokenizer.load(folder)
+    chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "<think>\na\n</think>\n\nb"}]
+    assert ours.chat is not None and ours.chat.render(chat).text == theirs.apply_chat_template(chat, tokenize=False)
+    assert [ours.token(index) for index in ours.eos_ids] == ["<|endoftext|>", "<|im_end|>"]  # answers end with the turn

@@ -53,10 +53,10 @@ class ChatTemplate:
         given = dict(options or {})
         self._environment = TemplateEnvironment(_day(given.pop(TODAY, None)))
         self._values = {name: token for name, token in tokens.items() if token is not None} | given
-        self._plain, self._plain_blocks = self._compiled(source), _has_blocks(source)
+        self._plain, self._plain_blocks = self._compiled(source), self._environment.marks(source)
         self._tools, self._tool_blocks = self._plain, self._plain_blocks
         if for_tools is not None:
-            self._tools, self._tool_blocks = self._compiled(for_tools), _has_blocks(for_tools)
+            self._tools, self._tool_blocks = self._compiled(for_tools), self._environment.marks(for_tools)
 
     def _compiled(self, source: str) -> Any:
         try:
@@ -88,6 +88,8 @@ class ChatTemplate:
             remedy = "Mend it, or the row."
             if f"'{TODAY}' is undefined" in str(error):
                 remedy = f"It asks which day it is: fix one, tokenizer.template_options: {{{TODAY}: 2024-07-26}}."
+            elif "_token' is undefined" in str(error):
+                remedy = "The tokenizer has none: take a template that does without, or a tokenizer that has it."
             raise RowError(f"the chat template fails: {_said(error)}. {remedy}") from error
         return _without_marks(marked)
 
@@ -181,10 +183,6 @@ def _first_difference(prefix: str, whole: str) -> str:
 
 def _said(error: BaseException) -> str:
     return str(error).rstrip(".") or type(error).__name__
-
-
-def _has_blocks(source: str) -> bool:
-    return re.search(r"\{%[-+]?\s*generation\b", source) is not None
 
 
 def _day(value: Any) -> date | None:

@@ -71,6 +71,10 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         """A new budget for this thread."""
         self._budget.begin()
 
+    def marks(self, source: str) -> bool:
+        """Whether a template has generation blocks."""
+        return any(node.name == "_marked" for node in self.parse(source).find_all(nodes.ExtensionAttribute))
+
     def tick(self) -> bool:
         """A turn; what `_generate` puts into each loop and macro."""
         self._budget.charge(TURN)

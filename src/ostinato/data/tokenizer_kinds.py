@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ostinato.core.errors import UserError
+from ostinato.core.signatures import thaw
 from ostinato.data.chat_templates import END_OF_TEXT, TEMPLATES, TURN_END, TURN_START
 from ostinato.data.tokenizer import Tokenizer
 
@@ -46,7 +47,7 @@ def as_asked(tokenizer: Tokenizer, node: Any) -> Tokenizer:
     if node.chat_template is None and not node.template_options:
         return tokenizer
     template = None if node.chat_template is None else read_template(node.chat_template)
-    return tokenizer.with_chat_template(template, node.template_options)
+    return tokenizer.with_chat_template(template, thaw(node.template_options))
 
 
 def byte(added: Iterable[str] = ()) -> Tokenizer:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ostinato.core.manifest import hash_of
+from ostinato.core.signatures import thaw
 from ostinato.data.fingerprint import made_once
 from ostinato.data.source import Source
 from ostinato.data.tokenizer import Tokenizer
@@ -30,12 +31,9 @@ def open_tokenizer(node: Any, sources: Mapping[str, Source], cache: Path) -> Tok
     import tokenizers
 
     contents = {name: source.fingerprint for name, source in sources.items()}
-    asked = [
-        node.vocab_size,
-        node.added_tokens,
-        node.chat_template,
-        *([node.template_options] * bool(node.template_options)),
-    ]
+    asked = [node.vocab_size, node.added_tokens, node.chat_template]
+    if node.template_options:
+        asked.append(repr(thaw(node.template_options)))
     made_of = [tokenizers.__version__, node.name, *asked, contents]
     folder = cache / "tokenizers" / hash_of(made_of)
     if not folder.is_dir():

@@ -13,7 +13,7 @@ from ostinato.core.inputs import ModelInputs
 from ostinato.core.manifest import hash_of
 from ostinato.core.registry import FAMILIES, MODELS
 from ostinato.data.fingerprint import fingerprint_file
-from ostinato.training.score_model import score_config
+from ostinato.training.score_model import scores_texts
 
 
 def contents(folder: Path) -> str:
@@ -59,12 +59,12 @@ def foreign_model(folder: Path, config: Mapping[str, Any]) -> tuple[Component, M
     if family is None:
         if "hf" not in MODELS.names():
             raise UserError(f"{what}: model_type {config['model_type']}: there is no native model of that family.")
-        return Component("hf", {"config": dict(config)}), inputs
+        output = {"output": "scalar"} if scores_texts(config, str(architecture).partition("For")[0]) else {}
+        return Component("hf", {"config": dict(config), **output}), inputs
     options = {**read_options(family, config, folder), "family": family.written_as or config["model_type"]}
     if architecture in (None, family.architecture):
         return Component(family.model, options), inputs
-    scores = score_config({"model_type": config["model_type"], "architectures": [family.architecture]})
-    if scores and architecture == scores["architectures"][0] and len(config.get("id2label") or {0: 0}) == 1:
+    if scores_texts(config, family.architecture):
         return Component(family.model, {**options, "output": "scalar"}), inputs
     raise UserError(f"{what}: {architecture} is no language model and no reward model. Give one that is.")
 

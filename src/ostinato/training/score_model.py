@@ -28,6 +28,13 @@ def score_config(config: Mapping[str, Any]) -> dict[str, Any] | None:
     return {**config, "architectures": [name], **labels}
 
 
+def scores_texts(config: Mapping[str, Any], language_model: str) -> bool:
+    """Whether it is the class of the same model that gives one number for a text."""
+    scores = score_config({"model_type": config["model_type"], "architectures": [language_model]})
+    one = len(config.get("id2label") or {0: 0}) == 1
+    return one and scores is not None and config.get("architectures") == scores["architectures"]
+
+
 def named_by_transformers(kind: str) -> str | None:
     """Its class for sequence classification by its own list; None without the library or the class."""
     try:
