@@ -78,6 +78,11 @@ def test_a_config_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
+    """Of all its files."""
+    return {name: one for path in folder.glob("*.safetensors") for name, one in load_file(path).items()}
+
+
 FOLDERS: dict[str, dict[str, Any]] = {
     "gpt_neox": {},
     "mixtral": {"num_local_experts": 4},
@@ -108,6 +113,10 @@ def test_a_folder_of_an_unknown_family(tmp_path: Path, kind: str) -> None:
     ours, _ = load_run_model(tmp_path / "runs/tuned")
     with torch.no_grad():
         torch.testing.assert_close(ours(TOKENS), found.eval()(input_ids=TOKENS).logits, rtol=0, atol=1e-5)
+    ostinato("import", tmp_path / "folder", "--name", "taken", "--root", tmp_path / "runs")
+    ostinato("export", tmp_path / "runs/taken", "--to", tmp_path / "back")
+    once, twice = (tensors_of(tmp_path / one) for one in ("folder", "back"))
+    assert set(once) == set(twice) and all(torch.equal(twice[name], tensor) for name, tensor in once.items())
     assert any(not torch.equal(*pair) for pair in zip(found.parameters(), before.parameters(), strict=True))
 
 

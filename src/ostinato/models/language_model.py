@@ -24,6 +24,7 @@ class LanguageModel(nn.Module):
     `score` is the scalar head, None without one; with output `scalar` it is the only head.
     """
 
+    forward_methods = ("as_teacher", "scalars")  # which read weights, as forward does
     output: str
     score: nn.Linear | None
     logit_softcap: float | None

@@ -14,7 +14,7 @@ from ostinato.core.errors import RefusedError
 from ostinato.training.adapters import AdapterOrigin
 from ostinato.training.export_config import ExportedModel
 from ostinato.training.foreign import read_config
-from ostinato.training.foreign_weights import located
+from ostinato.training.foreign_weights import converted, is_converted, located
 from ostinato.training.initialise import build_model
 from ostinato.training.planned_tensor import PlannedTensor
 from ostinato.training.score_model import STATISTICS, stored_statistics
@@ -46,8 +46,11 @@ def native_weights(origin: Origin, skeleton: Any) -> dict[str, Tensor]:
     config, stored = read_config(origin.folder), stored_weights(origin.folder)
     if "ostinato" in config or skeleton is None:
         return stored
-    pieces = located(skeleton, StoredTensors(origin.folder), config)
-    found = {name: cut(stored[piece.name], piece) for name, piece in pieces.items()}
+    tensors = StoredTensors(origin.folder)
+    if is_converted(skeleton, tensors, config):
+        found = converted(skeleton, tensors)
+    else:
+        found = {name: cut(stored[one.name], one) for name, one in located(skeleton, tensors, config).items()}
     drawn = {name: torch.zeros(1) for name in STATISTICS if name in dict(skeleton.named_parameters())}
     return found | drawn | {name: torch.tensor([value]) for name, value in stored_statistics(config).items()}
 

@@ -57,16 +57,30 @@ def load_pieces(
     stays as it was drawn.
     """
     wanted = named_weights(model)
-    if hasattr(model, "from_files") and "ostinato" not in config and not set(wanted) <= set(tensors):
-        found = model.from_files({name: tensors.read(name) for name in tensors})  # as transformers' class reads them
-        for name in set(wanted) & set(found):
-            put(wanted[name], with_new_rows(found[name], wanted[name].shape, grown))
+    if is_converted(model, tensors, config):
+        for name, tensor in converted(model, tensors).items():
+            if name in wanted:
+                put(wanted[name], with_new_rows(tensor, wanted[name].shape, grown))
         return
     for name, piece in located(model, tensors, config).items():
         fill(wanted[name].data, tensors, piece, name, grown)
     for name, value in stored_statistics(config).items():
         if name in wanted:
             wanted[name].data.fill_(value)
+
+
+def is_converted(model: Any, tensors: StoredTensors, config: Mapping[str, Any]) -> bool:
+    """Whether these are files of a class of transformers whose modules hold the weights otherwise."""
+    if "ostinato" in config or not hasattr(model, "from_files"):
+        return False
+    wanted, heads = set(named_weights(model)), set(model.heads)
+    return not wanted - heads <= set(tensors) <= wanted | heads
+
+
+def converted(model: Any, tensors: StoredTensors) -> dict[str, Tensor]:
+    """All tensors of such files by the names of the modules. RefusedError: one is missing, unknown or misshapen."""
+    found: dict[str, Tensor] = model.from_files({name: tensors.read(name) for name in tensors})
+    return found
 
 
 def located(model: Any, tensors: StoredTensors, config: Mapping[str, Any]) -> dict[str, Any]:

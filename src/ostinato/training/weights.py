@@ -20,9 +20,10 @@ from ostinato.data.tokenizer_files import has_tokenizer
 from ostinato.data.tokenizer_kinds import as_asked
 from ostinato.training.checkpoint import newest_good
 from ostinato.training.foreign import contents, foreign_model, read_config
-from ostinato.training.foreign_weights import load_pieces, located
+from ostinato.training.foreign_weights import is_converted, load_pieces, located
 from ostinato.training.hub_model import fetched
 from ostinato.training.initialise import Place, build_model
+from ostinato.training.state import named_weights
 from ostinato.training.stored_tensors import StoredTensors
 from ostinato.training.vocabulary import growth
 
@@ -72,7 +73,10 @@ class Origin:
 
     def fills(self, model: nn.Module) -> set[str]:
         """The weights that `load_into` will write: they need not be drawn before. RefusedError as there."""
-        return set(located(model, StoredTensors(self.folder), read_config(self.folder)))
+        tensors, config = StoredTensors(self.folder), read_config(self.folder)
+        if is_converted(model, tensors, config):
+            return set(named_weights(model)) - set(model.heads)  # type: ignore[arg-type]
+        return set(located(model, tensors, config))
 
     def load_into(self, model: nn.Module) -> None:
         """Fill a model's weights, names and shapes checked; each tensor is read straight to its place."""
