@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 
 import pyarrow
 import pytest
@@ -81,6 +82,14 @@ def test_cut_packed_file_is_refused(tmp_path, cache, ending, pack):
     with pytest.raises(UserError, match=f"not a whole {ending} file"):
         Jsonl(0, path=packed)
     assert list((cache / "unpacked").iterdir()) == []
+
+
+def test_zst_without_a_reader_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "b.jsonl.zst").write_bytes(zst(b"{}"))
+    for module in ("compression", "zstandard", "pyarrow"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=r"pip install 'ostinato\[parquet\]' or zstandard"):
+        Jsonl(0, path=tmp_path / "b.jsonl.zst")
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.json.gz"])

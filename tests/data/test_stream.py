@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from ostinato.cli.data import command
 from ostinato.core.config import load_config
-from ostinato.core.errors import UserError
+from ostinato.core.errors import OstinatoError, RefusedError, UserError
 from ostinato.core.seeding import key
 from ostinato.data.block_order import BlockOrder, Blocks
 from ostinato.data.build import open_data
@@ -21,6 +21,7 @@ from ostinato.data.formats import DataOptions
 from ostinato.data.loader import Loader, evaluation_batches
 from ostinato.data.parquet import Parquet
 from ostinato.data.permutation import permute
+from ostinato.data.stores import without_credentials
 from ostinato.data.stream import Stream
 from ostinato.data.tokenizer_kinds import byte
 from ostinato.data.windows import Windows
@@ -188,6 +189,8 @@ def test_what_is_no_stream(tmp_path, opened):
         Stream(0, path="nowhere")
     with pytest.raises(UserError, match=r"nope://x: cannot be listed"):
         Stream(0, path="nope://x")
+    assert without_credentials("s3://key:secret@bucket/x") == "s3://bucket/x"
+    assert without_credentials("hf://datasets/org/x@v1/a") == "hf://datasets/org/x@v1/a"
     with pytest.raises(ValueError, match="shuffle_groups: 0"):
         Stream(0, path="nowhere", shuffle_groups=0)
 
@@ -200,6 +203,13 @@ def test_a_store_of_fsspec(tmp_path):
     for path in ("memory://web", "memory://web/*.parquet"):
         stream = Stream(0, path=path)
         assert [stream[index] for index in range(60)] == CHATS and stream.origin == path
+    assert stream.fingerprint == Stream(0, path=str(tmp_path / "p")).fingerprint  # wherever it lies
+    store.pipe("/web/b.parquet", b"gone bad")
+    with pytest.raises(OstinatoError, match=r"/web/b.parquet: row group 2 cannot be read: ArrowInvalid: .* A resume"):
+        stream[40]
+    store.pipe("/web/b.parquet", store.cat("/web/a.parquet"))
+    with pytest.raises(RefusedError, match=r"/web/b.parquet: is not the file that it was at the start"):
+        stream[40]
     with pytest.raises(UserError, match="no parquet file there"):
         Stream(0, path="memory://web/*.csv")
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.models.family_shapes import FAMILIES, LENGTH, ORIGINAL, VOCABULARY, WINDOW, ours, pair, renamed
 from torch import Tensor
 
 from ostinato.core.config import Component
@@ -21,6 +20,7 @@ from ostinato.generation.generator import Generator
 from ostinato.generation.sampler import SamplingParams
 from ostinato.models.decoding import CachedDecoding
 from ostinato.models.fused_decoding import FusedDecoding
+from tests.models.family_shapes import FAMILIES, LENGTH, ORIGINAL, VOCABULARY, WINDOW, ours, pair, renamed
 
 pytest.importorskip("transformers")
 SIZES = (5, 22, ORIGINAL, 44)  # within and beyond the window and the original length of the rope

@@ -141,11 +141,10 @@ def test_softcaps_and_temperature_come_in_the_stated_order() -> None:
 
 
 def test_a_checkpoints_model_folder_loads_with_from_pretrained(tmp_path: Path) -> None:
-    from tests.training.tiny import tiny_config
-
     from ostinato.training.build import build, open_strategy
     from ostinato.training.checkpoint_folder import Checkpoints, Retention
     from ostinato.training.saver import Saver
+    from tests.training.tiny import tiny_config
 
     config = tiny_config(tmp_path, "pretrain", "training.total_steps=1")
     built = build(config, open_strategy(config))

@@ -159,6 +159,15 @@ def test_gradients_do_not_depend_on_ranks(tmp_path: Path) -> None:
         torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6 * float(gradient.abs().max()))
 
 
+def test_a_narrow_base_with_a_head_of_its_own_wants_mixed_precision(tmp_path: Path) -> None:
+    options = (*LORA, "model.adapter.base_dtype=bfloat16", "training.total_steps=2")
+    with pytest.raises(UserError, match="training.mixed_precision: bf16"):
+        made(tmp_path, "reward_model", *options)
+    trainer = run(tmp_path, "judge", "reward_model", *options, "training.mixed_precision=bf16")
+    judge, _ = load_run_model(tmp_path / "experiments" / "judge")
+    assert torch.equal(judge.score.weight, trainer.model.score.weight)  # type: ignore[union-attr]
+
+
 def test_what_is_no_adapter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="transformer is no adapter"):
         made(tmp_path, "sft", "model.adapter.name=transformer")

@@ -249,13 +249,13 @@ def load_teacher(name: str, trainer: BaseTrainer, step: int | None = None) -> tu
     """
     key, remedy = "distill.teacher", "Give the student its tokenizer (tokenizer.name: pretrained, path: ...)."
     origin = find_weights(name, trainer.config.experiment.output_root, step, key=key)
-    node, inputs = origin.model
+    node, _ = origin.model
     model: Any = origin.build(trainer.strategy.device)
     student: Any = trainer.model
     if not hasattr(model, "as_teacher") or node.options.get("output") == "scalar" or not hasattr(student, "as_teacher"):
         raise UserError(f"{key}: {name} and the student must be language models with `as_teacher`, like transformer.")
-    if inputs.vocab_size != student.inputs.vocab_size:
-        sizes = f"{inputs.vocab_size} tokens, the student {student.inputs.vocab_size}"
+    if model.inputs.vocab_size != student.inputs.vocab_size:
+        sizes = f"{model.inputs.vocab_size} tokens, the student {student.inputs.vocab_size}"
         raise UserError(f"{key}: {name} has {sizes}; they need one vocabulary. {remedy}")
     if (difference := first_difference(trainer.tokenizer, origin.tokenizer())) is not None:
         raise UserError(f"{key}: {name} has another vocabulary: {difference}. {remedy}")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ostinato.cli.curves import curve
+from ostinato.cli.start_text import describe
 from ostinato.core.stopping import StopRequested
 from ostinato.experiment.run_view import RunView
-from ostinato.training.build import Built, describe
+from ostinato.training.build import Built
 
 LAST_NUMBERS = (
     "loss",

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from ostinato.core.errors import UserError
+from ostinato.core.errors import OstinatoError, RefusedError, UserError
 from ostinato.core.manifest import hash_bytes, hash_of
 from ostinato.core.registry import DATASETS
 from ostinato.data.arrow_rows import load_pyarrow, row_of
 from ostinato.data.columns import fingerprint_of, lacking, no_column
-from ostinato.data.fingerprint import WILD, find_files
 from ostinato.data.source import Row
+from ostinato.data.stores import names_below, parquet_files, without_credentials
 
 FOOTERS_AT_ONCE = 16
 TABLES_KEPT = 2
-CREDENTIALS = re.compile(r"//[^/@]+@")
 
 
 class Group(NamedTuple):
@@ -59,26 +56,22 @@ class Stream:
         if shuffle_groups < 1 or cache_gib <= 0:
             raise ValueError(f"shuffle_groups: {shuffle_groups} or cache_gib: {cache_gib} is not positive.")
         load_pyarrow("stream")
-        self.shuffle_groups, self.cache_bytes, self.columns, self.origin = (
-            shuffle_groups,
-            cache_gib * 2**30,
-            columns,
-            path,
-        )
-        self.files, self._open = _store(path)
+        self.shuffle_groups, self.cache_bytes = shuffle_groups, cache_gib * 2**30
+        self.columns, self.origin = columns, without_credentials(path)
+        self.files, self._open = parquet_files(path)
         with ThreadPoolExecutor(FOOTERS_AT_ONCE) as threads:
-            footers = list(threads.map(self._footer, range(len(self.files))))
-        self.groups = [group for file, (footer, _) in enumerate(footers) for group in self._groups(file, footer)]
+            self._footers, digests = zip(*threads.map(self._footer, self.files), strict=True)
+        self.groups = [group for file, footer in enumerate(self._footers) for group in self._groups(file, footer)]
         self._ends = list(accumulate(group.rows for group in self.groups))
         if not self.groups:
             raise UserError(f"{path}: holds no rows. Correct the dataset's path.")
         self._lock = threading.Lock()
         self._kept = lru_cache(TABLES_KEPT)(self.table)
-        for number, (footer, _) in enumerate(footers):
-            if missing := lacking(footer.schema.to_arrow_schema().names, columns):
+        for number, footer in enumerate(self._footers):
+            missing = lacking(footer.schema.to_arrow_schema().names, columns)
+            if missing and footer.num_rows:
                 raise no_column(self.files[number], missing, self._first_row(number))
-        names = [file.removeprefix(path) for file in self.files]
-        content = hash_of([[name, digest] for name, (_, digest) in zip(names, footers, strict=True)])
+        content = hash_of([list(entry) for entry in zip(names_below(self.files), digests, strict=True)])
         self.fingerprint = fingerprint_of(content, columns)
 
     def __len__(self) -> int:
@@ -116,30 +109,34 @@ class Stream:
         return table.column_names if self.columns is None else list(self.columns)
 
     def _read(self, file: int, group: int, columns: list[str] | None) -> Any:
-        from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
 
         try:
             with self._open(self.files[file]) as opened:
-                table = ParquetFile(opened).read_row_group(group, columns=columns and sorted(set(columns)))
-        except (ArrowException, OSError) as error:
-            raise UserError(f"{self.files[file]}: row group {group} cannot be read: {error}.") from error
+                parquet = ParquetFile(opened)
+                if not parquet.metadata.equals(self._footers[file]):
+                    raise RefusedError(f"{self.files[file]}: is not the file that it was at the start.")
+                table = parquet.read_row_group(group, columns=columns and sorted(set(columns)))
+        except RefusedError:
+            raise
+        except Exception as error:  # every store has its own
+            what = f"{self.files[file]}: row group {group} cannot be read: {type(error).__name__}: {error}"
+            raise OstinatoError(f"{what}. A resume goes on from the last checkpoint.") from error
         return table if columns is None else table.select(columns)
 
-    def _footer(self, file: int) -> tuple[Any, str]:
+    def _footer(self, file: str) -> tuple[Any, str]:
         """The parsed footer, and a hash of its bytes: places, sizes and bounds of all that the file holds."""
-        from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
 
         try:
-            with self._open(self.files[file]) as opened:
+            with self._open(file) as opened:
                 size = opened.seek(-8, 2) + 8
                 length = int.from_bytes(opened.read(4), "little")
                 opened.seek(-min(8 + length, size), 2)
                 digest = hash_bytes(opened.read(length))
                 return ParquetFile(opened).metadata, hash_of([size, digest])
-        except (ArrowException, OSError) as error:
-            raise UserError(f"{self.files[file]}: not a parquet file that can be read: {error}.") from error
+        except Exception as error:  # every store has its own
+            raise UserError(f"{file}: not a parquet file that can be read: {error}.") from error
 
     def _groups(self, file: int, footer: Any) -> Iterator[Group]:
         first, read = 0, None if self.columns is None else set(self.columns.values())
@@ -178,23 +175,3 @@ class GroupRows:
 
     def place(self, index: int) -> str:
         return self._stream.place(self._first + index)
-
-
-def _store(path: str) -> tuple[list[str], Any]:
-    """The parquet files below a path or URL in order, and what opens one."""
-    if "://" not in path:
-        found, _ = find_files(Path(path), "**/*.parquet")
-        return [str(file) for file in found], lambda name: Path(name).open("rb")
-    try:
-        from fsspec.core import url_to_fs
-    except ModuleNotFoundError:
-        raise UserError(f"{path}: needs fsspec. Install it: pip install fsspec, and what its store needs.") from None
-    try:
-        store, below = url_to_fs(path)
-        names = store.glob(below) if any(sign in below for sign in WILD) else store.find(below)
-    except (ImportError, OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be listed: {error}") from error
-    files = sorted(name for name in names if name.endswith(".parquet"))
-    if not files:
-        raise UserError(f"{path}: no parquet file there. Correct the dataset's path.")
-    return files, lambda name: store.open(name, "rb")

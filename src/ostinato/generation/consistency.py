@@ -56,13 +56,14 @@ def equal_shapes(model: Any, slots: int, longest: int, device: torch.device) -> 
     """What leaves the bits of `slots` rows that attend to the whole cache, for texts of up to `longest` tokens.
 
     Measured once in a process for shapes and whatever else kernels depend on. A model that keeps nothing between tokens
-    is computed row by row, so all are equal; one without a `miniature` is not trusted.
+    (none is offered, or none can be made) is computed row by row, so all are equal; one without a `miniature` is not
+    trusted.
     """
     context = getattr(model, "max_positions", None) or 1 << 62
     horizon = min(context, max(HORIZON, 1 << (longest - 1).bit_length()))
-    if not hasattr(model, "decoding"):
-        return Shapes(powers_of_two(slots), all_reaches(horizon, device), True)
     miniature = model.miniature() if hasattr(model, "miniature") else None
+    if not hasattr(model, "decoding") or (miniature is None and model.decoding(1, horizon) is None):
+        return Shapes(powers_of_two(slots), all_reaches(horizon, device), True)
     if miniature is None:
         return Shapes((slots,), [horizon], False)
     kind, weight = device.type, next(iter(model.parameters()))

@@ -109,6 +109,12 @@ class Adapter:
             stored[PREFIX + head_weight(model)] = model.output_weight  # type: ignore[assignment]
         return stored
 
+    def check_precision(self, model: nn.Module, precision: str) -> None:
+        """Raise UserError where weights trained in fp32 meet others that only autocast could join with them."""
+        if precision == "fp32" and self.whole and any(one.dtype != torch.float32 for one in model.parameters()):
+            where = "beside weights that are trained in full, in fp32"
+            raise UserError(f"model.adapter.base_dtype: {where}, it wants training.mixed_precision: bf16.")
+
     def load(self, model: nn.Module, folder: Path) -> None:
         """Read such an adapter's weights from a folder; of the model's heads only those that the file has."""
         fill(model, read_tensors(folder), str(folder))

@@ -7,8 +7,7 @@ B batch, T time, V vocabulary, N trained tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Set
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -21,14 +20,13 @@ from ostinato.core.registry import MODELS
 from ostinato.models.attention import AttentionPlan, plan_attention
 from ostinato.models.blocks import Cache, Context, Decoder, Shape, Sight
 from ostinato.models.decoding import CachedDecoding, decoding, miniature
-from ostinato.models.divergence_head import DivergenceScores, Teacher, divergence_scores
 from ostinato.models.family import hf_config
-from ostinato.models.head import TokenScores, token_scores, trained_indices
+from ostinato.models.language_model import LanguageModel
 from ostinato.models.rope import RopeOptions, RopeTables, text_lengths
 
 
 @MODELS.register("transformer")
-class Transformer(nn.Module):
+class Transformer(LanguageModel):
     """A decoder-only transformer: Llama, Qwen, Mistral, Gemma, Phi-3, OLMo-2 or GPT-2 shapes by options.
 
     `window` counts the keys a token sees, its own included, in the layers of `window_layers` (null: all);
@@ -129,7 +127,7 @@ class Transformer(nn.Module):
             dropout=dropout,
             window_layers=frozenset(range(layers if window else 0) if window_layers is None else window_layers),
         )
-        self.options, self.inputs, self.shape = options, inputs, shape
+        self.options, self.inputs, self.shape, self.output = options, inputs, shape, output
         self.max_positions = max_positions or inputs.sequence_length
         self.kinds = sorted({layer in shape.window_layers for layer in range(layers)})  # of layers: windowed or not
         self.attention, self.window, self.scaled_embeddings = attention, window, scaled_embeddings
@@ -169,60 +167,6 @@ class Transformer(nn.Module):
         headless = tied_embeddings or output == "scalar"
         self.lm_head = None if headless else nn.Linear(width, inputs.vocab_size, bias=False)
 
-    def forward(
-        self,
-        tokens: Tensor,
-        positions: Tensor | None = None,
-        documents: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        trained: Tensor | None = None,
-        cache: Cache | None = None,
-        temperature: float = 1.0,
-        want: Set[str] = frozenset(),
-        last_only: bool = False,
-        teacher: Teacher | None = None,
-    ) -> TokenScores | DivergenceScores | Tensor:
-        """TokenScores of the labels that are not IGNORE, or without `labels` the logits, (B, T, V) fp32.
-
-        tokens, positions, documents, labels (B, T); labels are shifted already. `documents` None: a row is one document
-        that starts at column 0. `trained` (N,): flat indices of the trained labels, made from labels when None.
-        `last_only`: logits of the last column, (B, 1, V). `temperature` divides the logits of both. With scalar output:
-        one number per token, (B, T) fp32, or at the columns `trained` alone, (N,). `teacher`, made by the teacher's
-        `as_teacher` of the same trained labels: DivergenceScores from it, with the log_probs that `want` may name.
-        """
-        if labels is not None and trained is None:
-            trained = trained_indices(labels)
-        every = trained is None or trained.numel() == tokens.numel()
-        x = self.hidden(tokens, positions, documents, rows=None if every else trained, cache=cache, last_only=last_only)
-        if self.score is not None and self.options["output"] == "scalar":
-            return self._scalars(x if trained is None else x.flatten(0, -2))
-        if labels is None or trained is None:
-            return self._logits(x, self.output_weight, temperature)
-        x = x.reshape(-1, x.shape[-1])
-        read = x, self.output_weight, labels.reshape(-1) if every else labels.reshape(-1).index_select(0, trained)
-        caps: Any = {"softcap": self.logit_softcap, "scale": self.logit_scale}
-        if teacher is not None:
-            found = divergence_scores(*read, teacher, **caps)
-            own = token_scores(*read, **caps, temperature=temperature).log_probs if "log_probs" in want else None
-            return replace(found, log_probs=own)
-        scores = token_scores(*read, **caps, temperature=temperature, want=frozenset(want) - {"values"})
-        return replace(scores, values=self._scalars(x)) if "values" in want else scores
-
-    def as_teacher(
-        self,
-        tokens: Tensor,
-        positions: Tensor | None = None,
-        documents: Tensor | None = None,
-        *,
-        trained: Tensor,
-        beta: float = 0.5,
-        temperature: float = 1.0,
-    ) -> Teacher:
-        """What a student is compared with at the flat indices `trained` (N,): handed to its forward pass."""
-        x = self.hidden(tokens, positions, documents, rows=trained)
-        return Teacher(x, self.output_weight, self.logit_softcap, self.logit_scale, beta, temperature)
-
     def hidden(
         self,
         tokens: Tensor,
@@ -244,18 +188,10 @@ class Transformer(nn.Module):
                 x = block(x, context)
         return self.model.norm(x[:, -1:] if last_only else x)
 
-    def scalars(self, tokens: Tensor, positions: Tensor | None = None, documents: Tensor | None = None) -> Tensor:
-        """Of a model with a scalar head, whatever else it has: one number per token, (B, T) fp32."""
-        return self._scalars(self.hidden(tokens, positions, documents))
-
     @property
     def output_weight(self) -> Tensor:
         """The head's weight, (V, D): its own, or the embedding's where they are tied."""
         return (self.lm_head or self.model.embed_tokens).weight
-
-    def _scalars(self, x: Tensor) -> Tensor:
-        assert self.score is not None
-        return F.linear(x, self.score.weight).float().squeeze(-1)
 
     def _embed(self, tokens: Tensor, positions: Tensor | None) -> Tensor:
         x = self.model.embed_tokens(tokens)
@@ -322,12 +258,6 @@ class Transformer(nn.Module):
         if not self.scaled_embeddings:
             return 1.0
         return torch.tensor(self.shape.width**0.5, device="cpu").to(dtype).item()
-
-    def _logits(self, x: Tensor, weight: Tensor, temperature: float) -> Tensor:
-        z = F.linear(x, weight).float() * self.logit_scale
-        if self.logit_softcap is not None:
-            z = self.logit_softcap * torch.tanh(z / self.logit_softcap)
-        return z / temperature
 
     def initial_value(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """The value a parameter starts from, fp32 on the CPU; `generator` is its own."""

@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from ostinato.core.config import Component, Config
 from ostinato.core.errors import UserError
 from ostinato.core.inputs import ModelInputs
 from ostinato.core.registry import ALGORITHMS, OPTIMIZERS, SCHEDULERS, STRATEGIES
-from ostinato.core.rules import describe_batch
 from ostinato.core.stopping import StopFlag
 from ostinato.data.build import Data, open_data
 from ostinato.data.loader import Loader
@@ -160,6 +158,8 @@ def model_description(config: Config, origin: Origin | None, data: Data, output:
 
 def prepare_model(model: Any, config: Config) -> None:
     """Recomputation and compilation, block by block, where the model has blocks."""
+    if hasattr(model, "adapter"):
+        model.adapter.check_precision(model, config.training.mixed_precision)
     if config.training.gradient_checkpointing:
         if not hasattr(model, "set_checkpointing"):
             raise UserError(f"training.gradient_checkpointing: {config.model.name} has no blocks to recompute.")
@@ -190,17 +190,3 @@ def learning_rate(config: Config) -> Callable[[int], float]:
     peak, total, warmup = config.training.learning_rate, config.training.total_steps, config.scheduler.warmup_steps
     options = dict(config.scheduler.options)
     return lambda step: peak * schedule(step, total, warmup, **options)
-
-
-def describe(trainer: BaseTrainer, tier: str) -> list[str]:
-    """The lines printed at the start: model, batch, numerics."""
-    config, strategy = trainer.config, trainer.strategy
-    every = {p for model in trainer.parts.models.values() for p in model.parameters()}  # a base may be shared
-    parameters, trained = (sum(p.numel() for p in part) for part in (every, [p for p in every if p.requires_grad]))
-    counts = f"{parameters:,} parameters" + ("" if trained == parameters else f", {trained:,} of them trained")
-    name = config.model.name or config.model.init_from
-    return [
-        f"model      {name}, {counts}, {config.training.mixed_precision}, {strategy.device}",
-        f"batch      {describe_batch(config.training, strategy.world_size)}",
-        f"numerics   {tier}: {numerics.PROMISES[tier]} ({torch.get_num_threads()} threads)",
-    ]

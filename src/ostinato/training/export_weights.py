@@ -30,6 +30,9 @@ def export_weights(found: Mapping[str, Tensor], model: ExportedModel, what: str)
     check_weights(found, model.skeleton, what)
     left_out = STATISTICS if model.kind == "scores" else ("score.weight",)
     kept = {name: tensor for name, tensor in found.items() if name not in left_out}
+    to_files = getattr(model.skeleton, "to_files", None)
+    if to_files is not None:  # a class of transformers, whose files may differ from its modules
+        return {name: PlannedTensor.of(tensor) for name, tensor in to_files(kept).items()}
     return assembled(kept, model.pieces)
 
 

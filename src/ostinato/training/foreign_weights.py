@@ -56,11 +56,26 @@ def load_pieces(
     stays as it was drawn.
     """
     wanted = named_weights(model)
+    if needs_class(model, tensors, config):
+        found = model.from_files({name: tensors.read(name) for name in tensors})
+        for name in set(wanted) & set(found):
+            wanted[name].data.copy_(with_new_rows(found[name], wanted[name].shape, grown))
+        return
     for name, piece in located(model, tensors, config).items():
         fill(wanted[name].data, tensors, piece, name, grown)
     for name, value in stored_statistics(config).items():
         if name in wanted:
             wanted[name].data.fill_(value)
+
+
+def needs_class(model: Any, tensors: StoredTensors, config: Mapping[str, Any]) -> bool:
+    """Whether files of transformers are not what its modules are, so that its class must read them, all at once."""
+    return hasattr(model, "from_files") and "ostinato" not in config and not set(named_weights(model)) <= set(tensors)
+
+
+def filled(model: Any, tensors: StoredTensors, config: Mapping[str, Any]) -> set[str]:
+    """The weights that `load_pieces` is sure to write: they need not be drawn before. RefusedError as there."""
+    return set() if needs_class(model, tensors, config) else set(located(model, tensors, config))
 
 
 def located(model: Any, tensors: StoredTensors, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,3 +65,10 @@ def parameter_groups(models: Mapping[str, nn.Module]) -> list[dict[str, object]]
                 names = [prefix + n for n, _ in named]
                 groups.append({"params": [p for _, p in named], "names": names, "role": role, "model": label})
     return groups
+
+
+def counted(models: Mapping[str, nn.Module]) -> str:
+    """`1,234 parameters`, and of how many of them are trained, if not all; what models share counts once."""
+    every = {parameter for model in models.values() for parameter in model.parameters()}
+    parameters, trained = (sum(p.numel() for p in part) for part in (every, [p for p in every if p.requires_grad]))
+    return f"{parameters:,} parameters" + ("" if trained == parameters else f", {trained:,} of them trained")

@@ -20,7 +20,7 @@ from ostinato.data.tokenizer_files import has_tokenizer
 from ostinato.data.tokenizer_kinds import as_asked
 from ostinato.training.checkpoint import newest_good
 from ostinato.training.foreign import contents, foreign_model, read_config
-from ostinato.training.foreign_weights import load_pieces, located
+from ostinato.training.foreign_weights import filled, load_pieces
 from ostinato.training.hub_model import fetched
 from ostinato.training.initialise import build_model
 from ostinato.training.stored_tensors import StoredTensors
@@ -69,7 +69,7 @@ class Origin:
 
     def fills(self, model: nn.Module) -> set[str]:
         """The weights that `load_into` will write: they need not be drawn before. RefusedError as there."""
-        return set(located(model, StoredTensors(self.folder), read_config(self.folder)))
+        return filled(model, StoredTensors(self.folder), read_config(self.folder))
 
     def load_into(self, model: nn.Module) -> None:
         """Fill a model's weights, names and shapes checked; each tensor is read straight to its place."""
