@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ["startup", "overhead", "sft", "dpo", "grpo", "lora_memory", "generation", "nanogpt"]
+NAMES = ["startup", "overhead", "sft", "dpo", "grpo", "lora_memory", "generation", "nanogpt", "loading"]
 
 
 def main(names: list[str]) -> None:

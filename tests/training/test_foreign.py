@@ -12,6 +12,7 @@ from ostinato.core.config import Component
 from ostinato.core.errors import OstinatoError
 from ostinato.core.registry import FAMILIES
 from ostinato.training.initialise import build_model
+from ostinato.training.model_files import config_of
 from ostinato.training.weights import find_weights
 from tests.models.family_shapes import FAMILIES as SHAPES
 from tests.models.family_shapes import LENGTH, VOCABULARY, theirs
@@ -143,6 +144,21 @@ def test_a_head_of_its_own_that_is_not_there(tmp_path: Path) -> None:
         find_weights(str(folder), tmp_path).build("cpu")
     change(folder, tie_word_embeddings=True)
     assert find_weights(str(folder), tmp_path).build("cpu").lm_head is None
+
+
+@pytest.mark.parametrize("family", ["gpt2", "phi3"])
+def test_the_same_folder_through_transformers(family: str, tmp_path: Path) -> None:
+    """The model `hf` has the names of the files, whatever the family's own model has."""
+    folder, model = folder_of(family, tmp_path)
+    origin = find_weights(str(folder), tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    own = build_model(Component("hf", {"config": config}), origin.model[1], 0, torch.device("cpu"), origin.fills)
+    origin.load_into(own)
+    with torch.no_grad():
+        torch.testing.assert_close(own.eval()(TOKENS), model(TOKENS).logits, rtol=1e-5, atol=1e-5)
+    native = origin.build("cpu")
+    assert config_of(own)["model_type"] == family and config_of(native) is None  # its checkpoints have our names
+    assert native.hf_config()["model_type"] == family
 
 
 def test_integers_are_no_weights(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ostinato.training import hooks
 from ostinato.training.build import Built
 from ostinato.training.checkpoint_folder import Checkpoints, Retention
 from ostinato.training.goals import Goal
+from ostinato.training.model_files import config_of
 from ostinato.training.samples import SampleText, can_be_sampled
 from ostinato.training.saver import Saver
 from ostinato.training.trainer import Hook
@@ -30,10 +31,9 @@ def make_saver(built: Built, folder: Path, run: Run | None, event: Callable[...,
         keep_existing=built.tier != "fast",
         writable=run is not None,
     )
-    hf_config = getattr(trainer.model, "hf_config", None)
     facts: dict[str, Any] = {
         "run": {"id": run.id, "name": run.name} if run else {},
-        "hf": bool(hf_config and hf_config()),
+        "hf": config_of(trainer.model) is not None,
         "world": trainer.strategy.state(),
         "numerics": built.tier,
         "fingerprints": {

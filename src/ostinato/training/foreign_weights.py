@@ -35,8 +35,8 @@ def piece_of(model: Any, config: Mapping[str, Any], names: Container[str] | None
 
     `names` in files of several years begin otherwise, or leave the family's prefix out.
     """
-    family = None if "ostinato" in config else family_of(config)
-    if family is None:
+    family = None if "ostinato" in config or not hasattr(model, "shape") else family_of(config)
+    if family is None:  # the folder is ours, or the model is one of transformers or of the user's own
         return Whole
 
     def piece(name: str) -> Any:

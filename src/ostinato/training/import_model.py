@@ -14,7 +14,7 @@ from ostinato.data.tokenizer import Tokenizer
 from ostinato.training.checkpoint import Snapshot, write_checkpoint
 from ostinato.training.export_config import build_skeleton, tokenizer_of
 from ostinato.training.export_weights import check_weights, native_weights
-from ostinato.training.model_files import model_files
+from ostinato.training.model_files import config_of, model_files
 from ostinato.training.weights import Origin
 
 BESIDE = "generation_config.json"
@@ -49,7 +49,7 @@ def import_model(origin: Origin) -> Imported:
     tensors = native_weights(origin, skeleton)
     if skeleton is not None:
         check_weights(tensors, skeleton, str(origin.folder))
-    hf = skeleton is not None and bool(skeleton.hf_config())
+    hf = config_of(skeleton) is not None
     return Imported(str(node.name), files, tensors, hf, tokenizer, source_hash(origin.folder))
 
 

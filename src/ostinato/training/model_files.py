@@ -19,17 +19,20 @@ def model_files(
 ) -> dict[str, bytes]:
     """What lies beside the weights in a checkpoint: config.json and the tokenizer's files, if there is one."""
     own = {"name": node.name, "options": plain(node.options), "inputs": vars(inputs)}
-    described = model.hf_config() if hasattr(model, "hf_config") else None
-    if described and not is_renaming(model, described):  # transformers finds the weights under other names
-        described = None
     adapter = adapter_files(model, own)
-    text = json.dumps({**(described or {}), "ostinato": own}, indent=1, ensure_ascii=False)
+    text = json.dumps({**(config_of(model) or {}), "ostinato": own}, indent=1, ensure_ascii=False)
     files = {"config.json": text.encode() + b"\n", **adapter}
     if tokenizer is None:
         return files
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(Path(folder))
         return files | {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+def config_of(model: Any) -> dict[str, Any] | None:
+    """config.json for transformers, where one of its classes has the weights of a checkpoint under their own names."""
+    described: dict[str, Any] | None = model.hf_config() if hasattr(model, "hf_config") else None
+    return described if described and is_renaming(model, described) else None
 
 
 def plain(value: Any) -> Any:
