@@ -56,6 +56,39 @@ def trained(folder: Path, overrides: list[str], source: str = "", target: str = 
     return found
 
 
+def begun(folders: list[str]) -> list[dict[str, str]]:
+    """The weights of a model that starts from each folder, sharded."""
+    configs = [
+        load_config(f"{Path(folder).parent}/tiny.yaml", [f"model!={{init_from: {folder}}}"]) for folder in folders
+    ]
+    strategy = open_strategy(load_config(f"{Path(folders[0]).parent}/tiny.yaml", [SHARDED]))
+    try:
+        return [hashes(collect(build(config, strategy).trainer)[0]) for config in configs]
+    finally:
+        strategy.close()
+
+
+@pytest.mark.slow
+def test_foreign_folders_are_read_in_parts(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    write_config(tmp_path, "pretrain")
+    common = {"vocab_size": 260, "max_position_embeddings": 96, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    shape = {"hidden_size": 18, "num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 1}
+    torch.manual_seed(0)
+    fused = transformers.Phi3Config(**common, **shape, intermediate_size=22)  # projections are pieces of one tensor
+    turned = transformers.GPT2Config(**common, n_embd=18, n_layer=2, n_head=3)  # and transposed ones
+    folders = []
+    for config in (fused, turned):
+        folders.append(str(tmp_path / config.model_type))
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folders[-1])
+    torch.set_num_threads(1)
+    alone = [
+        hashes(collect(build(config, open_strategy(config)).trainer)[0])
+        for config in (load_config(tmp_path / "tiny.yaml", [f"model!={{init_from: {folder}}}"]) for folder in folders)
+    ]
+    assert run(begun, 2, tmp_path / "ranks", folders)[0] == alone
+
+
 @pytest.mark.slow
 def test_two_ranks_four_ranks_one(tmp_path: Path) -> None:
     write_config(tmp_path, "ppo")

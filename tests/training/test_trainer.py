@@ -90,10 +90,11 @@ def test_averaged_weights_follow_their_formula(tmp_path: Path) -> None:
     for weight in seen:
         expected = 0.75 * expected + 0.25 * weight
     torch.testing.assert_close(average.weights["model.norm.weight"].double(), expected, rtol=1e-6, atol=1e-7)
-    before = weights(trainer)
+    before, averaged = weights(trainer), {name: weight.clone() for name, weight in average.weights.items()}
     with average.swapped(trainer.model):
-        assert torch.equal(weights(trainer)["model.norm.weight"], average.weights["model.norm.weight"])
+        assert_equal(weights(trainer), averaged)
     assert_equal(weights(trainer), before)
+    assert_equal(dict(average.weights), averaged)
 
 
 def test_hooks_come_when_due_and_after_the_last_step(tmp_path: Path) -> None:

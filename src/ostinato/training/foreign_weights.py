@@ -120,14 +120,13 @@ def fill(target: Tensor, tensors: StoredTensors, piece: Any, name: str, grown: t
     if (kind := tensors[piece.name].dtype).is_floating_point is not target.is_floating_point():
         raise RefusedError(f"{tensors.folder}: {piece.name} holds {kind}: quantised weights are not loaded.")
     if shape == tuple(target.shape) and not piece.transposed:
-        if is_sharded(target):  # of what lies there, this rank's rows
-            rows = own_rows(target)
-            if piece.dim == 0 and rows.start < rows.stop:
-                place = (piece.name, piece.start + rows.start, piece.start + rows.stop, 0)
-                own(target).copy_(tensors.read(*place))
-                return None
-            return put(target, tensors.read(*place)) if piece.dim else None
-        return tensors.read_into(target, *place)
+        if not is_sharded(target):
+            return tensors.read_into(target, *place)
+        if piece.dim:
+            return put(target, tensors.read(*place))
+        rows = own_rows(target)  # of what lies there
+        own(target).copy_(tensors.read(piece.name, piece.start + rows.start, piece.start + rows.stop))
+        return None
     found = tensors.read(*place)
     found = with_new_rows(found.T if piece.transposed else found, target.shape, grown)
     if found.shape != target.shape:
