@@ -18,7 +18,12 @@ def model_files(
     config: Config | None, node: Component, model: Any, inputs: ModelInputs, tokenizer: Tokenizer | None
 ) -> dict[str, bytes]:
     """What lies beside the weights in a checkpoint: config.json and the tokenizer's files, if there is one."""
-    own = {"name": node.name, "options": plain(node.options), "inputs": vars(inputs)}
+    known = getattr(model, "inputs", None)  # its vocabulary may be larger than the tokenizer's
+    own = {
+        "name": node.name,
+        "options": plain(node.options),
+        "inputs": vars(known if isinstance(known, ModelInputs) else inputs),
+    }
     described = model.hf_config() if hasattr(model, "hf_config") else None
     if described and not is_renaming(model, described):  # transformers finds the weights under other names
         described = None
