@@ -83,6 +83,15 @@ def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
     return {name: one for path in folder.glob("*.safetensors") for name, one in load_file(path).items()}
 
 
+def test_a_vocabulary_larger_than_the_tokenizers_is_kept(tmp_path: Path) -> None:
+    config = {"model_type": "gpt_neox", **SHAPE, "vocab_size": 300}
+    ostinato("train", write_config(tmp_path, "first", {"name": "hf", "config": config}))
+    said = ostinato("train", write_config(tmp_path, "second", {"init_from": "run:first"}))
+    assert "259 tokens, 300 rows: 41 are kept that no token has" in said
+    ours, _ = load_run_model(tmp_path / "runs/second")
+    assert ours(TOKENS).shape == (1, 40, 300)
+
+
 FOLDERS: dict[str, dict[str, Any]] = {
     "gpt_neox": {},
     "mixtral": {"num_local_experts": 4},

@@ -18,7 +18,9 @@ def model_files(
     config: Config | None, node: Component, model: Any, inputs: ModelInputs, tokenizer: Tokenizer | None
 ) -> dict[str, bytes]:
     """What lies beside the weights in a checkpoint: config.json and the tokenizer's files, if there is one."""
-    own = {"name": node.name, "options": plain(node.options), "inputs": vars(inputs)}
+    known = getattr(model, "inputs", None)  # its vocabulary may be larger than the tokenizer's
+    known = known if isinstance(known, ModelInputs) else inputs
+    own = {"name": node.name, "options": plain(node.options), "inputs": vars(known)}
     adapter = adapter_files(model, own)
     text = json.dumps({**(config_of(model) or {}), "ostinato": own}, indent=1, ensure_ascii=False)
     files = {"config.json": text.encode() + b"\n", **adapter}
