@@ -132,7 +132,7 @@ def test_what_is_loaded_is_not_drawn_before(tmp_path: Path, monkeypatch: pytest.
     node, inputs = origin.model
     device = torch.device("cpu")
     judge = Component(node.name, {**node.options, "output": "scalar"})
-    build_model(judge, inputs, 0, device, origin.fills)
+    build_model(judge, inputs, 0, device, filled=origin.fills)
     assert sorted(drawn) == ["reward_mean", "reward_std", "score.weight"]
 
 
@@ -152,7 +152,7 @@ def test_the_same_folder_through_transformers(family: str, tmp_path: Path) -> No
     folder, model = folder_of(family, tmp_path)
     origin = find_weights(str(folder), tmp_path)
     config = json.loads((folder / "config.json").read_text())
-    own = build_model(Component("hf", {"config": config}), origin.model[1], 0, torch.device("cpu"), origin.fills)
+    own = build_model(Component("hf", {"config": config}), origin.model[1], 0, torch.device("cpu"), filled=origin.fills)
     origin.load_into(own)
     with torch.no_grad():
         torch.testing.assert_close(own.eval()(TOKENS), model(TOKENS).logits, rtol=1e-5, atol=1e-5)
