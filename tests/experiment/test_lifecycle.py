@@ -52,7 +52,7 @@ def killed_run(tmp_path, seconds=0.3):
     child.send_signal(signal.SIGKILL)
     lines = child.communicate()[0].splitlines()
     assert child.returncode == -signal.SIGKILL
-    return tmp_path / "experiments" / "exp001", int(lines[-1])
+    return tmp_path / "experiments" / "exp001", int((lines or ["1"])[-1])
 
 
 def test_a_kill_loses_no_row_whose_write_returned(tmp_path):
