@@ -10,6 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "srun")
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/bin"])
 
@@ -52,6 +54,14 @@ class Slurm:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Slurm:
+        try:
+            return self.started()
+        except (AssertionError, OSError) as error:  # a machine that has the programs and cannot run them
+            self.__exit__()
+            pytest.skip(f"Slurm does not start here: {str(error)[:300]}")
+
+    def started(self) -> Slurm:
+        """All four daemons up, both nodes idle."""
         self.start(
             "munged", "-F", "-f", f"--key-file={self.folder}/munge.key", f"--socket={self.socket}",
             f"--pid-file={self.folder}/munged.pid", f"--log-file={self.folder}/munged.log",
