@@ -17,7 +17,7 @@ import click
 from ostinato.core.errors import OstinatoError, UserError
 
 SAVING_SECONDS = 180  # between the signal and the end of a job's time
-OPTION = re.compile(r"--?(?P<name>[a-z][a-z-]*)(=(?P<value>.*))?\Z|(?P<plain>[a-z][a-z-]*)(=(?P<given>.*))?\Z")
+OPTION = re.compile(r"(?:--)?(?P<name>[a-z][a-z-]*)(?:=(?P<value>.*))?\Z")
 
 
 def submit(nodes: int, nproc: int, arguments: Sequence[str], options: Sequence[str], requeues: int) -> None:
@@ -78,7 +78,7 @@ def sbatch_options(given: Sequence[str]) -> dict[str, str]:
         match = OPTION.match(text)
         if match is None:
             raise UserError(f"--sbatch {text}: give one of sbatch's long options, such as --sbatch partition=long.")
-        found[match["name"] or match["plain"]] = match["value"] or match["given"] or ""
+        found[match["name"]] = match["value"] or ""
     return found
 
 

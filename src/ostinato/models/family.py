@@ -16,6 +16,7 @@ from ostinato.models.blocks import Shape
 Options = dict[str, Any]
 FREE = ("attention", "dropout", "init_std", "output", "family", "max_positions")  # change nothing of what is computed
 ACTIVATIONS = {"silu": "swiglu", "swish": "swiglu", "gelu": "geglu", "gelu_pytorch_tanh": "geglu_tanh"}
+STRETCHED = ("dynamic", "yarn", "llama3", "longrope")  # from an original length
 LAYERS = {False: "full_attention", True: "sliding_attention"}
 
 
@@ -41,6 +42,7 @@ class Family:
     spellings: tuple[tuple[str, str], ...] = ()  # how names begin, and how they began in files of other years
     written_as = ""  # the family of its exports, where that is another
     bias = ""  # the key that says whether projections have biases
+    head_dim = True  # whether the class has this field; without it the heads' widths add up to the model's
     fixed: Options = {}  # what every model of the family has
 
     @classmethod
@@ -67,6 +69,8 @@ class Family:
     @classmethod
     def config(cls, options: Mapping[str, Any], shape: Shape, vocab_size: int, max_positions: int) -> Options | None:
         """config.json for transformers; None where the options are none of this family."""
+        if not cls.head_dim and shape.head_width * shape.heads != shape.width:
+            return None
         if options["rope_scaling"] == "dynamic":  # there it is the model's length that the angles grow from
             max_positions = options["rope_original_length"] or max_positions
         names = {kind: name for name, kind in reversed(ACTIVATIONS.items())}
@@ -84,6 +88,8 @@ class Family:
             "tie_word_embeddings": options["tied_embeddings"],
             **write_rope(options, max_positions),
         }
+        if not cls.head_dim:
+            del config["head_dim"]
         return config | ({cls.bias: options["qkv_bias"]} if cls.bias else {})
 
     @classmethod
@@ -198,15 +204,15 @@ def complete(options: Mapping[str, Any]) -> Options:
     found["attention_scale"] = found["attention_scale"] or found["head_width"] ** -0.5
     windows = found["window_layers"]
     found["window_layers"] = sorted(range(layers if found["window"] else 0) if windows is None else windows)
-    if found["rope_scaling"] not in ("dynamic", "yarn", "llama3", "longrope"):
+    if found["rope_scaling"] not in STRETCHED:
         found["rope_original_length"] = None
     return {name: value for name, value in found.items() if name not in FREE}
 
 
 def hf_config(options: Mapping[str, Any], shape: Shape, vocab_size: int, max_positions: int) -> Options | None:
     """config.json of the family that the options name, else of the first that computes just this; None: no family."""
-    wanted = {**options, "mlp_width": shape.mlp_width, "rope_original_length": options["rope_original_length"]}
-    if options["rope_scaling"] in ("dynamic", "yarn", "llama3", "longrope"):
+    wanted = {**options, "mlp_width": shape.mlp_width}
+    if options["rope_scaling"] in STRETCHED:
         wanted["rope_original_length"] = options["rope_original_length"] or max_positions
     for name in [options["family"]] if options["family"] else FAMILIES.names():
         family = FAMILIES.get(name)

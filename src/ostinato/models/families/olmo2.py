@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ostinato.core.registry import FAMILIES
-from ostinato.models.blocks import Shape
 from ostinato.models.family import Family, Options
 
 
@@ -15,17 +14,10 @@ class Olmo2(Family):
     """Olmo2ForCausalLM."""
 
     architecture = "Olmo2ForCausalLM"
+    head_dim = False
     fixed: Options = {"norm_placement": "after", "qk_norm": True, "qk_norm_over": "heads"}
     bias = "attention_bias"
 
     @classmethod
     def options(cls, config: Mapping[str, Any]) -> Options:
         return super().options({"rms_norm_eps": 1e-5, **config})
-
-    @classmethod
-    def config(cls, options: Mapping[str, Any], shape: Shape, vocab_size: int, max_positions: int) -> Options | None:
-        found = super().config(options, shape, vocab_size, max_positions)
-        if found is None or shape.head_width * shape.heads != shape.width:  # the class has no head_dim
-            return None
-        del found["head_dim"]
-        return found

@@ -15,6 +15,7 @@ class Phi3(Family):
     """Phi3ForCausalLM."""
 
     architecture = "Phi3ForCausalLM"
+    head_dim = False
 
     @classmethod
     def options(cls, config: Mapping[str, Any]) -> Options:
@@ -24,9 +25,8 @@ class Phi3(Family):
     @classmethod
     def config(cls, options: Mapping[str, Any], shape: Shape, vocab_size: int, max_positions: int) -> Options | None:
         found = super().config(options, shape, vocab_size, max_positions)
-        if found is None or shape.head_width * shape.heads != shape.width:  # the class has no head_dim
+        if found is None:
             return None
-        del found["head_dim"]
         original = found["rope_parameters"].get("original_max_position_embeddings", max_positions)
         return found | {"sliding_window": options["window"], "original_max_position_embeddings": original}
 
