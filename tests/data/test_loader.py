@@ -133,13 +133,16 @@ def test_an_error_surfaces_at_its_step_with_its_place(windows, workers):
 
 
 def test_close_stops_the_threads_promptly(parts):
+    before = set(threading.enumerate())
     loader = Loader(*parts, workers=3, prefetch=8)
     steps = loader.steps(1)
     next(steps)
+    own = set(threading.enumerate()) - before
+    assert own
     started = time.perf_counter()
     loader.close()
     steps.close()
-    while any(thread.name.startswith("loader") for thread in threading.enumerate()):
+    while any(thread.is_alive() for thread in own):
         assert time.perf_counter() - started < 30
         time.sleep(0.01)
 

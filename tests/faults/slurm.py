@@ -58,10 +58,10 @@ class Slurm:
             return self.started()
         except (AssertionError, OSError) as error:  # a machine that has the programs and cannot run them
             self.__exit__()
-            pytest.skip(f"Slurm does not start here: {str(error)[:300]}")
+            pytest.skip(f"Slurm runs no job here: {str(error)[:300]}")
 
     def started(self) -> Slurm:
-        """All four daemons up, both nodes idle."""
+        """All four daemons up, both nodes idle, and a first job done."""
         self.start(
             "munged", "-F", "-f", f"--key-file={self.folder}/munge.key", f"--socket={self.socket}",
             f"--pid-file={self.folder}/munged.pid", f"--log-file={self.folder}/munged.log",
@@ -72,6 +72,11 @@ class Slurm:
         for node in ("node0", "node1"):
             self.start("slurmd", "-D", "-N", node, "-f", str(self.file))
         wait(lambda: self.run("sinfo", "-h", "-o", "%D %T").split() == ["2", "idle"], "two idle nodes", self.log)
+        trial = self.run(
+            "sbatch", "--parsable", "--no-requeue", "-N2", "-o", "/dev/null", "--wrap", "srun true"
+        ).strip()
+        wait(lambda: self.state(trial) not in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING"), "a job", self.log)
+        assert self.state(trial) == "COMPLETED", f"a job of one command ends as {self.state(trial)}\n{self.log()}"
         return self
 
     def start(self, *command: str) -> None:

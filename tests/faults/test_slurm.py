@@ -31,13 +31,13 @@ def test_a_job_that_is_preempted_requeues_itself_and_ends_with_the_same_bits(tmp
 
         experiments = tmp_path / "experiments"
         whole = submit("whole")
-        wait(lambda: slurm.state(whole) == "COMPLETED", "the whole run", lambda: logs("whole") + slurm.log(), 120)
+        wait(lambda: slurm.state(whole) == "COMPLETED", "the whole run", lambda: logs("whole") + slurm.log(), 300)
 
         stopped = submit("stopped")
-        wait(lambda: any(row["step"] >= 3 for row in rows(experiments / "stopped")), "step 3", slurm.log, 60)
+        wait(lambda: any(row["step"] >= 3 for row in rows(experiments / "stopped")), "step 3", slurm.log, 200)
         slurm.run("scancel", "--signal=USR1", stopped)
         wait(
-            lambda: slurm.state(stopped) == "COMPLETED", "the requeued run", lambda: logs("stopped") + slurm.log(), 200
+            lambda: slurm.state(stopped) == "COMPLETED", "the requeued run", lambda: logs("stopped") + slurm.log(), 400
         )
     assert result(experiments / "stopped") == result(experiments / "whole")
     segments = list((experiments / "stopped" / "provenance").glob("segment_*.json"))

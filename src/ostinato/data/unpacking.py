@@ -62,7 +62,7 @@ def _gzip() -> Reader:
 
 
 def _zstd() -> Reader:
-    """Python's own (3.14), the zstandard package, or pyarrow's: whichever is there."""
+    """Python's own (3.14), or pyarrow's. The zstandard package reads a file that was cut short as if it were whole."""
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]
 
@@ -70,16 +70,10 @@ def _zstd() -> Reader:
     except ModuleNotFoundError:
         pass
     try:
-        import zstandard  # type: ignore[import-not-found,unused-ignore]
-
-        return zstandard.open, (zstandard.ZstdError, EOFError)
-    except ModuleNotFoundError:
-        pass
-    try:
         import pyarrow
     except ModuleNotFoundError:
         raise UserError(
-            "a .zst file needs something that reads it. Install it: pip install 'ostinato[parquet]' or zstandard."
+            "a .zst file needs something that reads it. Install it: pip install 'ostinato[parquet]'."
         ) from None
     return lambda path: pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd"), (OSError, EOFError)
 
