@@ -14,6 +14,7 @@ OPTIONS = ["training.total_steps=12", "training.micro_batch_size=3", "logging.sa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.skipif(not is_there(), reason="no Slurm on this machine, or not root")
 def test_a_job_that_is_preempted_requeues_itself_and_ends_with_the_same_bits(tmp_path: Path) -> None:
     config = write_config(tmp_path, "sft")
